@@ -1,0 +1,14 @@
+"""Typed keys of the aiohttp application and request."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from dicomhub.archive import Archive
+from dicomhub.config import Config
+from dicomhub.events import Actor
+
+ARCHIVE = web.AppKey("archive", Archive)
+CONFIG = web.AppKey("config", Config)
+ACTOR = web.RequestKey("actor", Actor)
+BASE_URL = web.RequestKey("base_url", str)

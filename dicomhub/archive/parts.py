@@ -1,0 +1,64 @@
+"""The bytes of a stored instance: which blob, which range, inline or in the store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import lru_cache
+
+import zstandard
+
+from dicomhub.archive import Archive
+from dicomhub.dicom.part10 import Recipe, decode_recipe
+from dicomhub.errors import Corrupt
+from dicomhub.index import locate
+from dicomhub.store import INLINE_MAX
+
+
+@lru_cache(maxsize=1024)
+def recipe_of(encoded: bytes) -> Recipe:
+    """The decoded recipe; recipes are immutable, so they may be remembered."""
+    return decode_recipe(encoded)
+
+
+async def read_blob(archive: Archive, digest: bytes, size: int | None = None) -> bytes:
+    """All bytes of a blob that is known to be small (a header, a frame table).
+
+    Raises
+    ------
+    Corrupt
+        When it is nowhere, or not as long as it was.
+    """
+    row = await archive.database.read(locate.blob, digest)
+    if row is not None and row.data is not None:
+        return _unpack(row.data, row.encoding, row.size)
+    size = size if size is not None else (row.size if row is not None else None)
+    if size is None:
+        raise Corrupt(f"blob {digest.hex()} is not in the index; run 'dicomhub verify'")
+    return await archive.store.read_range(digest, 0, size)
+
+
+async def read_range(archive: Archive, digest: bytes, size: int, start: int, stop: int) -> bytes:
+    """Bytes ``start`` to ``stop`` of a blob of ``size`` bytes, in one piece: for a frame."""
+    if size <= INLINE_MAX:
+        row = await archive.database.read(locate.blob, digest)
+        if row is not None and row.data is not None:
+            return _unpack(row.data, row.encoding, row.size)[start:stop]
+    return await archive.store.read_range(digest, start, stop)
+
+
+async def open_range(archive: Archive, digest: bytes, size: int, start: int, stop: int) -> AsyncIterator[bytes]:
+    """Bytes ``start`` to ``stop`` of a blob, in bounded pieces."""
+    if size <= INLINE_MAX:
+        yield await read_range(archive, digest, size, start, stop)
+        return
+    async for chunk in archive.store.open_range(digest, start, stop):
+        yield chunk
+
+
+def _unpack(data: bytes, encoding: str, size: int) -> bytes:
+    if encoding == "raw":
+        return data
+    try:
+        return zstandard.decompress(data, max_output_size=size)
+    except zstandard.ZstdError as error:
+        raise Corrupt(f"an inline blob of {size} bytes cannot be decompressed: {error}") from error

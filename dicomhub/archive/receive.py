@@ -1,0 +1,202 @@
+"""From bytes on the wire to a staged instance: the synchronous half of ingest, for any thread."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import zstandard
+
+from dicomhub.config import Config
+from dicomhub.dicom.frames import frame_table
+from dicomhub.dicom.json_model import header_to_json
+from dicomhub.dicom.levels import split_levels
+from dicomhub.dicom.model import InstanceRef, is_uid
+from dicomhub.dicom.part10 import Segment, Split, Splitter, encode_recipe
+from dicomhub.errors import MissingIdentifier
+from dicomhub.index.records import BlobRow, InstanceRecord
+from dicomhub.store import INLINE_MAX, BlobStore, Staged, Staging
+
+METADATA_MAX = 4 * 1024**2
+"""Bytes of header up to which DICOM JSON metadata is kept beside the instance; above, it is made on request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A complete instance: its parts staged, nothing of it visible yet. Store it or discard it."""
+
+    record: InstanceRecord
+    staged: tuple[Staged, ...]
+    """Parts that go to the blob store; the others travel inline in ``record.blobs``."""
+    split: Split
+    metadata: dict[str, Any]
+    """DICOM JSON of the data set, bulk values as BulkDataURI."""
+    discard: Callable[[], None]
+    """Delete what is staged; harmless after the parts are stored."""
+
+    @property
+    def ref(self) -> InstanceRef:
+        """The three UIDs."""
+        return self.record.ref
+
+    @property
+    def sop_class_uid(self) -> str:
+        """SOP Class UID (0008,0016) of the data set."""
+        return self.record.sop_class_uid
+
+
+class Receiver:
+    """Takes one instance as a stream of bytes, in one pass.
+
+    Memory is bounded by the header (``max_header_bytes``) whatever the instance's size. Not thread-safe, but may move
+    between threads.
+
+    Parameters
+    ----------
+    own_file_meta
+        Whether the sender chose the file meta information (STOW-RS, import). False for C-STORE, where we make it:
+        then the data set alone decides whether an instance is the same as a stored one.
+    """
+
+    def __init__(self, store: BlobStore, config: Config, *, own_file_meta: bool = True) -> None:
+        self._store = store
+        self._own_file_meta = own_file_meta
+        self._parts: list[Staging] = []
+        self._splitter = Splitter(
+            self._new_part, max_header=config.max_header_bytes, max_inflated=config.max_inflated_bytes
+        )
+
+    def _new_part(self) -> Staging:
+        part = self._store.stage()
+        self._parts.append(part)
+        return part
+
+    def feed(self, chunk: bytes | memoryview) -> None:
+        """Take the next bytes.
+
+        Raises
+        ------
+        Refused
+            As soon as the bytes cannot become an instance; nothing remains staged.
+        """
+        try:
+            self._splitter.feed(chunk)
+        except BaseException:
+            self.discard()
+            raise
+
+    def finish(self) -> Received:
+        """End of the bytes: check and describe the instance.
+
+        Raises
+        ------
+        NotDicom, Truncated, MissingIdentifier
+            Nothing remains staged.
+        """
+        try:
+            return self._describe(self._splitter.finish())
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Delete everything staged."""
+        for part in self._parts:
+            part.discard()
+        self._parts.clear()
+
+    def _describe(self, split: Split) -> Received:
+        return describe(split, self._store, self._parts, self.discard, own_file_meta=self._own_file_meta)
+
+
+def describe(
+    split: Split, store: BlobStore, parts: list[Staging], discard: Callable[[], None], *, own_file_meta: bool
+) -> Received:
+    """Make the record of a split instance; stages its headers and frame table into ``parts``."""
+    view = split.view or split
+    metadata_json = header_to_json(view.header, view.segments, view.transfer_syntax_uid)
+    metadata: dict[str, Any] = orjson.loads(metadata_json)
+    ref, sop_class_uid = identify(metadata)
+    table = frame_table(view, metadata)
+    table_digest = _stage(store, parts, table.encode()) if table is not None else None
+    header_digest = _stage(store, parts, split.header)
+    recipe = encode_recipe(header_digest, len(split.header), split.segments)
+    view_recipe = None
+    if split.view is not None:
+        view_recipe = encode_recipe(_stage(store, parts, view.header), len(view.header), view.segments)
+    study, series, instance = split_levels(metadata)
+    staged = tuple(part.staged for part in parts)
+    record = InstanceRecord(
+        ref=ref,
+        sop_class_uid=sop_class_uid,
+        transfer_syntax_uid=split.transfer_syntax_uid,
+        recipe=recipe,
+        recipe_digest=hashlib.sha256(recipe).digest(),
+        dataset_digest=dataset_digest(split.header[split.dataset_offset :], split.dataset_offset, split.segments),
+        own_file_meta=own_file_meta,
+        view_recipe=view_recipe,
+        size=split.size,
+        frame_table_digest=table_digest,
+        number_of_frames=table.count if table is not None else 0,
+        metadata=zstandard.compress(metadata_json, 3) if len(metadata_json) <= METADATA_MAX else None,
+        study_attributes=study,
+        series_attributes=series,
+        instance_attributes=instance,
+        blobs=tuple(_row(part) for part in staged),
+    )
+    return Received(record, tuple(part for part in staged if not is_inline(part)), split, metadata, discard)
+
+
+def identify(metadata: dict[str, Any]) -> tuple[InstanceRef, str]:
+    """The UIDs that name an instance.
+
+    Raises
+    ------
+    MissingIdentifier
+        Naming the attribute that is absent or no UID (PS3.18 10.5.3, failure reason A900).
+    """
+    study = _uid(metadata, "0020000D", "Study Instance UID (0020,000D)")
+    series = _uid(metadata, "0020000E", "Series Instance UID (0020,000E)")
+    instance = _uid(metadata, "00080018", "SOP Instance UID (0008,0018)")
+    sop_class_uid = _uid(metadata, "00080016", "SOP Class UID (0008,0016)")
+    return InstanceRef(study, series, instance), sop_class_uid
+
+
+def _uid(metadata: dict[str, Any], tag: str, label: str) -> str:
+    values = metadata.get(tag, {}).get("Value") or [""]
+    text = values[0] if isinstance(values[0], str) else ""
+    if not is_uid(text):
+        raise MissingIdentifier(f"{label} is {'no UID: ' + repr(text[:64]) if text else 'missing or empty'}")
+    return text
+
+
+def dataset_digest(dataset_header: bytes, dataset_offset: int, segments: tuple[Segment, ...]) -> bytes:
+    """SHA-256 that names a data set without its file meta: its header bytes, then each segment's place and digest."""
+    digest = hashlib.sha256(dataset_header)
+    for segment in segments:
+        digest.update((segment.header_offset - dataset_offset).to_bytes(8, "big") + segment.digest)
+    return digest.digest()
+
+
+def is_inline(part: Staged) -> bool:
+    """Whether a part lives in the database: the one rule, by size."""
+    return part.data is not None and part.size <= INLINE_MAX
+
+
+def _stage(store: BlobStore, parts: list[Staging], data: bytes) -> bytes:
+    part = store.stage()
+    parts.append(part)
+    part.write(data)
+    return part.finish()[0]
+
+
+def _row(part: Staged) -> BlobRow:
+    if part.data is None or not is_inline(part):
+        return BlobRow(part.digest, part.size, "raw", None)
+    packed = zstandard.compress(part.data, 3)
+    if len(packed) < 0.9 * part.size:
+        return BlobRow(part.digest, part.size, "zstd", packed)
+    return BlobRow(part.digest, part.size, "raw", bytes(part.data))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 from pydantic_settings import (
@@ -103,6 +103,24 @@ class Config(BaseSettings):
     """Least severity that is logged."""
     access_log: bool = False
     """Log every HTTP request."""
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, **options: Any) -> Self:
+        """Read the configuration, from the file ``path`` instead of ``dicomhub.toml`` where given.
+
+        Raises
+        ------
+        pydantic.ValidationError
+            Naming each setting that is wrong.
+        """
+        if path is None:
+            return cls(**options)
+
+        class FromFile(cls):  # type: ignore[valid-type, misc]
+            model_config = SettingsConfigDict(toml_file=path)
+
+        values: dict[str, Any] = FromFile(**options).model_dump()
+        return cls(**values)
 
     @classmethod
     def settings_customise_sources(

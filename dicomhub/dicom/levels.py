@@ -1,8 +1,8 @@
 """Which attribute belongs to which level, and what a search answers by default.
 
-Levels follow the modules of PS3.3 (Patient, Clinical Trial Subject; General, Patient and Clinical Trial Study; General and
-Clinical Trial Series, General Equipment, Frame of Reference). What no module of a higher level claims, private attributes
-too, belongs to the instance. PS3.18 10.6 uses the Study Root model: patient attributes are attributes of the study.
+Levels follow the modules of PS3.3 (Patient, Clinical Trial Subject; General, Patient and Clinical Trial Study; General
+and Clinical Trial Series, General Equipment, Frame of Reference). What no module of a higher level claims, private
+attributes too, belongs to the instance. PS3.18 10.6 uses the Study Root model: patient attributes are the study's.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ PATIENT_ATTRIBUTES = frozenset(
         """
         PatientName PatientID IssuerOfPatientID TypeOfPatientID IssuerOfPatientIDQualifiersSequence
         SourcePatientGroupIdentificationSequence GroupOfPatientsIdentificationSequence PatientBirthDate PatientBirthTime
-        PatientBirthDateInAlternativeCalendar PatientDeathDateInAlternativeCalendar PatientAlternativeCalendar PatientSex
-        QualityControlSubject StrainDescription StrainNomenclature StrainStockSequence StrainAdditionalInformation
-        StrainCodeSequence GeneticModificationsSequence OtherPatientNames OtherPatientIDs OtherPatientIDsSequence
-        ReferencedPatientPhotoSequence ReferencedPatientSequence EthnicGroup EthnicGroupCodeSequence
+        PatientBirthDateInAlternativeCalendar PatientDeathDateInAlternativeCalendar PatientAlternativeCalendar
+        PatientSex QualityControlSubject StrainDescription StrainNomenclature StrainStockSequence
+        StrainAdditionalInformation StrainCodeSequence GeneticModificationsSequence OtherPatientNames OtherPatientIDs
+        OtherPatientIDsSequence ReferencedPatientPhotoSequence ReferencedPatientSequence EthnicGroup EthnicGroupCodeSequence
         PatientSpeciesDescription PatientSpeciesCodeSequence PatientBreedDescription PatientBreedCodeSequence
         BreedRegistrationSequence ResponsiblePerson ResponsiblePersonRole ResponsibleOrganization PatientComments
         PatientIdentityRemoved DeidentificationMethod DeidentificationMethodCodeSequence PatientBirthName
@@ -62,18 +62,22 @@ STUDY_ATTRIBUTES = frozenset(
         ReferencedStudySequence ReasonForPerformedProcedureCodeSequence ReasonForStudy StudyComments StudyStatusID
         StudyPriorityID RequestedProcedureDescription RequestedProcedureCodeSequence
         AdmittingDiagnosesDescription AdmittingDiagnosesCodeSequence PatientAge PatientSize PatientWeight
-        PatientSizeCodeSequence PatientBodyMassIndex MeasuredAPDimension MeasuredLateralDimension MedicalAlerts Allergies
-        Occupation SmokingStatus AdditionalPatientHistory PregnancyStatus LastMenstrualDate PatientSexNeutered
+        PatientSizeCodeSequence PatientBodyMassIndex MeasuredAPDimension MeasuredLateralDimension MedicalAlerts
+        Allergies Occupation SmokingStatus AdditionalPatientHistory PregnancyStatus LastMenstrualDate PatientSexNeutered
         ReasonForVisit ReasonForVisitCodeSequence AdmissionID IssuerOfAdmissionIDSequence AdmittingDate AdmittingTime
         ServiceEpisodeID IssuerOfServiceEpisodeIDSequence ServiceEpisodeDescription PatientState
-        GenderIdentitySequence SexParametersForClinicalUseCategorySequence PersonNamesToUseSequence
-        ThirdPersonPronounsSequence CurrentPatientLocation PatientInstitutionResidence
+        CurrentPatientLocation PatientInstitutionResidence
         ClinicalTrialTimePointID IssuerOfClinicalTrialTimePointID ClinicalTrialTimePointDescription
         ClinicalTrialTimePointTypeCodeSequence LongitudinalTemporalOffsetFromEvent LongitudinalTemporalEventType
         ConsentForClinicalTrialUseSequence
         """
     )
-)
+) | {
+    0x00100011,  # Person Names to Use Sequence (too new for pydicom's dictionary, as the next three)
+    0x00100014,  # Third Person Pronouns Sequence
+    0x00100041,  # Gender Identity Sequence
+    0x00100043,  # Sex Parameters for Clinical Use Category Sequence
+}
 """General Study (PS3.3 C.7.2.1), Patient Study (C.7.2.2) and Clinical Trial Study (C.7.2.3) modules."""
 
 SERIES_ATTRIBUTES = frozenset(
@@ -96,7 +100,8 @@ SERIES_ATTRIBUTES = frozenset(
         """
     )
 )
-"""General Series (PS3.3 C.7.3.1), Clinical Trial Series (C.7.3.2), General Equipment (C.7.5.1), Frame of Reference (C.7.4.1)."""
+"""General Series (PS3.3 C.7.3.1), Clinical Trial Series (C.7.3.2), Frame of Reference (C.7.4.1) and General Equipment
+(C.7.5.1) modules."""
 
 INSTANCE_ATTRIBUTES = frozenset(
     _tags(
@@ -111,7 +116,7 @@ INSTANCE_ATTRIBUTES = frozenset(
         """
     )
 )
-"""Instance attributes kept beside each instance's row. All others are read from its metadata when a search names them."""
+"""Instance attributes kept in each instance's row; all others are read from its metadata when a search names them."""
 
 TIMEZONE_OFFSET_FROM_UTC = 0x00080201
 """Of the instance (SOP Common), and returned at every level when known (PS3.18 10.6.3.3)."""
@@ -154,15 +159,15 @@ DEFAULT_RETURN: Mapping[Level, tuple[int, ...]] = {
 }
 """What a search returns unasked: PS3.18 Tables 10.6.3-3, -4 and -5.
 
-Beyond the tables: Study Description (every study list shows it), the parents' UIDs (a result could not be retrieved without)
-and Available Transfer Syntax UID (slide viewers choose by it).
+Beyond the tables: Study Description (every study list shows it), the parents' UIDs (without them a result could not be
+retrieved) and Available Transfer Syntax UID (slide viewers choose by it).
 """
 
 ALWAYS_PRESENT = frozenset(
     _tags(
         """
-        StudyDate StudyTime AccessionNumber ReferringPhysicianName PatientName PatientID PatientBirthDate PatientSex StudyID
-        Modality SeriesNumber InstanceNumber
+        StudyDate StudyTime AccessionNumber ReferringPhysicianName PatientName PatientID PatientBirthDate PatientSex
+        StudyID Modality SeriesNumber InstanceNumber
         """
     )
 )

@@ -28,7 +28,8 @@ def package(tmp_path: Path) -> Path:
     """The published package in small."""
     files = {
         "LICENSE": "MIT",
-        "dist/index.html": '<title>OHIF</title><script>window.PUBLIC_URL="/"</script><script src="/app.bundle.js"></script>'
+        "dist/index.html": '<title>OHIF</title><script>window.PUBLIC_URL="/"</script>'
+        '<script src="/app.bundle.js"></script>'
         '<script type="module" src="/init-service-worker.js"></script><meta content="//kept">',
         "dist/app.bundle.js": "__webpack_require__.p = \"/\";\nload('/dicom-microscopy-viewer/v.min.js');" + " " * 500,
         "dist/app.bundle.js.map": "{}",

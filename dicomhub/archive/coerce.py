@@ -9,7 +9,7 @@ from pydicom import Dataset
 from pydicom.sequence import Sequence
 
 from dicomhub.archive import Archive
-from dicomhub.archive.receive import Received, describe_rewritten
+from dicomhub.archive.receive import Received, describe
 from dicomhub.dicom.rewrite import rewrite
 from dicomhub.events import Source
 from dicomhub.hooks import Coercion, Incoming
@@ -56,7 +56,7 @@ def _apply(archive: Archive, received: Received, before: Dataset, coercion: Coer
     earlier = before.get("OriginalAttributesSequence") or []
     replace.OriginalAttributesSequence = Sequence([*earlier, _trace(original, coercion.reason)])
     split = rewrite(received.split, replace, coercion.remove)
-    return describe_rewritten(received, split, archive.store)
+    return describe(split, archive.store, received.parts, own_file_meta=received.record.own_file_meta)
 
 
 def _trace(original: Dataset, reason: str) -> Dataset:

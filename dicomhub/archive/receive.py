@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from dicomhub.dicom.frames import frame_table
 from dicomhub.dicom.json_model import header_to_json
 from dicomhub.dicom.levels import split_levels
 from dicomhub.dicom.model import InstanceRef, is_uid
-from dicomhub.dicom.part10 import Segment, Split, Splitter, encode_recipe
+from dicomhub.dicom.part10 import Split, Splitter, encode_recipe
 from dicomhub.errors import MissingIdentifier
 from dicomhub.index.records import BlobRow, InstanceRecord
 from dicomhub.store import INLINE_MAX, BlobStore, Staged, Staging
@@ -29,13 +28,11 @@ class Received:
     """A complete instance: its parts staged, nothing of it visible yet. Store it or discard it."""
 
     record: InstanceRecord
-    staged: tuple[Staged, ...]
-    """Parts that go to the blob store; the others travel inline in ``record.blobs``."""
     split: Split
     metadata: dict[str, Any]
     """DICOM JSON of the data set, bulk values as BulkDataURI."""
-    discard: Callable[[], None]
-    """Delete what is staged; harmless after the parts are stored."""
+    parts: list[Staging]
+    """All that was staged for this instance."""
 
     @property
     def ref(self) -> InstanceRef:
@@ -46,6 +43,17 @@ class Received:
     def sop_class_uid(self) -> str:
         """SOP Class UID (0008,0016) of the data set."""
         return self.record.sop_class_uid
+
+    @property
+    def staged(self) -> list[Staged]:
+        """The parts that go to the blob store; the others travel inline in ``record.blobs``."""
+        stored = {row.digest for row in self.record.blobs if row.data is None}
+        return [part.staged for part in self.parts if part.staged.digest in stored]
+
+    def discard(self) -> None:
+        """Delete what is staged; harmless after the parts are stored."""
+        for part in self.parts:
+            part.discard()
 
 
 class Receiver:
@@ -97,7 +105,8 @@ class Receiver:
             Nothing remains staged.
         """
         try:
-            return self._describe(self._splitter.finish())
+            split = self._splitter.finish()
+            return describe(split, self._store, self._parts, own_file_meta=self._own_file_meta)
         except BaseException:
             self.discard()
             raise
@@ -108,14 +117,15 @@ class Receiver:
             part.discard()
         self._parts.clear()
 
-    def _describe(self, split: Split) -> Received:
-        return describe(split, self._store, self._parts, self.discard, own_file_meta=self._own_file_meta)
 
+def describe(split: Split, store: BlobStore, parts: list[Staging], *, own_file_meta: bool) -> Received:
+    """Make the record of a split instance whose segments are among ``parts``; its headers and frame table join them.
 
-def describe(
-    split: Split, store: BlobStore, parts: list[Staging], discard: Callable[[], None], *, own_file_meta: bool
-) -> Received:
-    """Make the record of a split instance; stages its headers and frame table into ``parts``."""
+    Raises
+    ------
+    MissingIdentifier
+        When the data set does not name itself.
+    """
     view = split.view or split
     metadata_json = header_to_json(view.header, view.segments, view.transfer_syntax_uid)
     metadata: dict[str, Any] = orjson.loads(metadata_json)
@@ -124,30 +134,35 @@ def describe(
     table_digest = _stage(store, parts, table.encode()) if table is not None else None
     header_digest = _stage(store, parts, split.header)
     recipe = encode_recipe(header_digest, len(split.header), split.segments)
+    needed = {header_digest, *(segment.digest for segment in split.segments)}
     view_recipe = None
     if split.view is not None:
-        view_recipe = encode_recipe(_stage(store, parts, view.header), len(view.header), view.segments)
+        view_header_digest = _stage(store, parts, view.header)
+        view_recipe = encode_recipe(view_header_digest, len(view.header), view.segments)
+        needed |= {view_header_digest, *(segment.digest for segment in view.segments)}
+    if table_digest is not None:
+        needed.add(table_digest)
     study, series, instance = split_levels(metadata)
-    staged = tuple(part.staged for part in parts)
     record = InstanceRecord(
         ref=ref,
         sop_class_uid=sop_class_uid,
         transfer_syntax_uid=split.transfer_syntax_uid,
         recipe=recipe,
         recipe_digest=hashlib.sha256(recipe).digest(),
-        dataset_digest=dataset_digest(split.header[split.dataset_offset :], split.dataset_offset, split.segments),
+        dataset_digest=dataset_digest(split),
         own_file_meta=own_file_meta,
         view_recipe=view_recipe,
         size=split.size,
         frame_table_digest=table_digest,
+        pixel_segment=view.pixel_data.segment if table is not None and view.pixel_data is not None else None,
         number_of_frames=table.count if table is not None else 0,
         metadata=zstandard.compress(metadata_json, 3) if len(metadata_json) <= METADATA_MAX else None,
         study_attributes=study,
         series_attributes=series,
         instance_attributes=instance,
-        blobs=tuple(_row(part) for part in staged),
+        blobs=tuple({part.staged.digest: _row(part.staged) for part in parts if part.staged.digest in needed}.values()),
     )
-    return Received(record, tuple(part for part in staged if not is_inline(part)), split, metadata, discard)
+    return Received(record, split, metadata, parts)
 
 
 def identify(metadata: dict[str, Any]) -> tuple[InstanceRef, str]:
@@ -173,17 +188,12 @@ def _uid(metadata: dict[str, Any], tag: str, label: str) -> str:
     return text
 
 
-def dataset_digest(dataset_header: bytes, dataset_offset: int, segments: tuple[Segment, ...]) -> bytes:
+def dataset_digest(split: Split) -> bytes:
     """SHA-256 that names a data set without its file meta: its header bytes, then each segment's place and digest."""
-    digest = hashlib.sha256(dataset_header)
-    for segment in segments:
-        digest.update((segment.header_offset - dataset_offset).to_bytes(8, "big") + segment.digest)
+    digest = hashlib.sha256(memoryview(split.header)[split.dataset_offset :])
+    for segment in split.segments:
+        digest.update((segment.header_offset - split.dataset_offset).to_bytes(8, "big") + segment.digest)
     return digest.digest()
-
-
-def is_inline(part: Staged) -> bool:
-    """Whether a part lives in the database: the one rule, by size."""
-    return part.data is not None and part.size <= INLINE_MAX
 
 
 def _stage(store: BlobStore, parts: list[Staging], data: bytes) -> bytes:
@@ -194,7 +204,8 @@ def _stage(store: BlobStore, parts: list[Staging], data: bytes) -> bytes:
 
 
 def _row(part: Staged) -> BlobRow:
-    if part.data is None or not is_inline(part):
+    """Inline, compressed where that pays, or a reference to the blob store: the one rule, by size."""
+    if part.data is None or part.size > INLINE_MAX:
         return BlobRow(part.digest, part.size, "raw", None)
     packed = zstandard.compress(part.data, 3)
     if len(packed) < 0.9 * part.size:

@@ -16,7 +16,7 @@ from dicomhub.dicom.frames import FrameTable
 from dicomhub.dicom.json_model import find_value, header_to_json
 from dicomhub.dicom.matching import Match, matches
 from dicomhub.dicom.model import InstanceRef, Target
-from dicomhub.dicom.part10 import Recipe, Segment, layout
+from dicomhub.dicom.part10 import Recipe, Segment, clip, layout
 from dicomhub.errors import NotFound
 from dicomhub.events import Actor
 from dicomhub.hooks import Access
@@ -142,17 +142,13 @@ async def open_instance(
     recipe = recipe_of(stored.located.recipe)
     stop = stored.size if stop is None else min(stop, stored.size)
     header = await read_blob(archive, recipe.header_digest, recipe.header_size)
-    for piece in layout(recipe.header_size, recipe.segments):
-        first, last = max(start, piece.file_start), min(stop, piece.file_stop)
-        if first >= last:
-            continue
+    for piece in clip(layout(recipe.header_size, recipe.segments), start, stop):
+        end = piece.start + piece.size
         if piece.segment is None:
-            begin = piece.header_start + first - piece.file_start
-            yield header[begin : begin + last - first]
+            yield header[piece.start : end]
         else:
-            offset, size = first - piece.file_start, last - first
             segment = recipe.segments[piece.segment]
-            async for chunk in open_range(archive, segment.digest, segment.size, offset, offset + size):
+            async for chunk in open_range(archive, segment.digest, segment.size, piece.start, end):
                 yield chunk
 
 

@@ -52,7 +52,10 @@ MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
 )
 """Media type of one frame (or video) of each encapsulated transfer syntax (PS3.18 Tables 8.7.3-4 and 8.7.3-5)."""
 
-DECODABLE = frozenset(uid for uid, media_type in MEDIA_TYPES.items() if media_type.startswith("image/"))
+DECODABLE = frozenset(
+    {uid for uid, media_type in MEDIA_TYPES.items() if media_type.startswith("image/")}
+    | {"1.2.840.10008.1.2.1.98", "1.2.840.10008.1.2.8.1"}  # encapsulated uncompressed, deflated image frame
+)
 """Encapsulated transfer syntaxes that `dicomhub.dicom.transcode` turns into native pixel data."""
 
 OCTET_STREAM = "application/octet-stream"

@@ -128,16 +128,17 @@ def supported_among(proposed: Iterable[PresentationContext]) -> list[Presentatio
         if uid in SUPPORTED:
             ordered = wanted.setdefault(uid, [])
             ordered.extend(syntax for syntax in context.transfer_syntax if syntax not in ordered)
-    return [
-        build_context(uid, [*syntaxes]) for uid, proposal in wanted.items() if (syntaxes := _preferred(uid, proposal))
-    ]
+    return [build_context(uid, [*_preferred(uid, proposal)]) for uid, proposal in wanted.items()]
 
 
 def _preferred(uid: UID, proposal: list[UID]) -> list[UID]:
-    """What we support of a proposal; Explicit VR Little Endian takes the place of an earlier Implicit VR."""
+    """What we support of a proposal; Explicit VR Little Endian takes the place of an earlier Implicit VR.
+
+    Without anything in common one of ours, so that the refusal names the transfer syntaxes as its reason.
+    """
     ours = [syntax for syntax in proposal if syntax in SUPPORTED[uid]]
     if ExplicitVRLittleEndian in ours and ImplicitVRLittleEndian in ours:
         explicit, implicit = ours.index(ExplicitVRLittleEndian), ours.index(ImplicitVRLittleEndian)
         if implicit < explicit:
             ours[explicit], ours[implicit] = ours[implicit], ours[explicit]
-    return ours
+    return ours or [ExplicitVRLittleEndian]

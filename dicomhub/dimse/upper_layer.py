@@ -126,7 +126,7 @@ class UpperLayer(DULServiceProvider):
     def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:
         """The next primitive for the service user; with ``wait``, block up to ``timeout`` seconds for it."""
         deadline = time.monotonic() + (timeout if timeout is not None else self._network_timeout_s)
-        while wait and self.to_user_queue.empty() and self.is_alive() and not self._called_off:
+        while wait and self.to_user_queue.empty() and self._may_receive and not self._called_off:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 break
@@ -278,10 +278,15 @@ class UpperLayer(DULServiceProvider):
                 self._transport._shutdown_socket()
                 raise Ended("The upper layer's state machine failed") from error
 
+    @property
+    def _may_receive(self) -> bool:
+        """Whether the peer may still send anything that matters."""
+        return self.is_alive() and self.state_machine.current_state != AWAITING_CLOSE
+
     def _await_p_data(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while not self._turn(deadline - time.monotonic()):
-            if not self.is_alive() or not self.to_user_queue.empty():
+            if not self._may_receive or not self.to_user_queue.empty():
                 raise Ended("Released, aborted or lost")
             if self._called_off:
                 raise Ended("The server stops")
@@ -323,10 +328,8 @@ class UpperLayer(DULServiceProvider):
     def _linger(self) -> None:
         """Discard what still arrives, so that closing does not destroy our last PDU on its way (a TCP reset would)."""
         deadline = time.monotonic() + LINGER_S
-        sock = self._transport.socket
         with contextlib.suppress(OSError):  # closed or silent: both mean that we are done
-            while sock is not None and (remaining := deadline - time.monotonic()) > 0:
-                sock.settimeout(remaining)
+            while (remaining := deadline - time.monotonic()) > 0 and self._readiness.wait(remaining)[0]:
                 self._receiver.some(BUFFER_BYTES)
         self._transport.close()
         self._run_pending()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -162,13 +162,23 @@ def make_file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_ui
 
 def with_transfer_syntax(header: bytes, transfer_syntax_uid: str) -> bytes:
     """Preamble and file meta information of ``header``, with another Transfer Syntax UID (0002,0010)."""
+    return with_uids(header, {_TRANSFER_SYNTAX_UID: transfer_syntax_uid})
+
+
+def with_uids(header: bytes, uids: Mapping[int, str]) -> bytes:
+    """Preamble and file meta information of ``header``, with the UIDs of some tags of group 0002 replaced or added.
+
+    Nothing of a header that has no file meta information.
+    """
     meta_offset = 132 if header[128:132] == b"DICM" else 0
-    kept = [
-        _element(_TRANSFER_SYNTAX_UID, b"UI", _uid(transfer_syntax_uid)) if tag == _TRANSFER_SYNTAX_UID else raw
-        for tag, raw in _meta_elements(header, meta_offset)
-        if tag != 0x00020000
-    ]
-    return _with_preamble(header[:128] if meta_offset else bytes(128), b"".join(kept))
+    elements = dict(_meta_elements(header, meta_offset))
+    if not elements:
+        return header[:meta_offset]
+    elements.pop(0x00020000, None)
+    elements.update({tag: _element(tag, b"UI", _uid(uid)) for tag, uid in uids.items()})
+    return _with_preamble(
+        header[:128] if meta_offset else bytes(128), b"".join(elements[tag] for tag in sorted(elements))
+    )
 
 
 def _meta_elements(header: bytes, pos: int) -> Iterator[tuple[int, bytes]]:

@@ -29,11 +29,14 @@ class Listener:
     ----------
     terms
         What the associations need; ``wake_fd`` is ours to set.
+    reuse_port
+        Whether other processes listen on the same port; the kernel spreads connections over them.
     """
 
-    def __init__(self, host: str, port: int, terms: Terms) -> None:
+    def __init__(self, host: str, port: int, terms: Terms, *, reuse_port: bool = False) -> None:
         self._host = host
         self._port = port
+        self._reuse_port = reuse_port
         self._terms = terms
         self._associations: set[AcceptedAssociation] = set()
         self._socket: socket.socket | None = None
@@ -53,7 +56,7 @@ class Listener:
         OSError
             The address cannot be bound.
         """
-        self._socket = listening_socket(self._host, self._port)
+        self._socket = listening_socket(self._host, self._port, reuse_port=self._reuse_port)
         self._wake_read, self._wake_write = os.pipe()
         self._terms = replace(self._terms, wake_fd=self._wake_read)
         self._thread = threading.Thread(target=self._accept, name=f"dimse-listener:{self.port}", daemon=True)

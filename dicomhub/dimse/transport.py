@@ -129,8 +129,8 @@ class Readiness:
         return bool(ready - {self._wake_fd}), woken
 
 
-def listening_socket(host: str, port: int, *, backlog: int = 128) -> socket.socket:
-    """A bound, listening TCP socket that other processes on this host may share the port with (``SO_REUSEPORT``).
+def listening_socket(host: str, port: int, *, reuse_port: bool = False, backlog: int = 128) -> socket.socket:
+    """A bound, listening TCP socket; with ``reuse_port`` other processes of this user may share its port.
 
     Raises
     ------
@@ -141,7 +141,8 @@ def listening_socket(host: str, port: int, *, backlog: int = 128) -> socket.sock
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
         sock.listen(backlog)
     except BaseException:

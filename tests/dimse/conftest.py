@@ -104,6 +104,7 @@ def listen(sink: HashSink) -> Iterator[Listen]:
         network_timeout_s: float = 10,
         max_pdu: int = 131072,
         port: int = 0,
+        reuse_port: bool = False,
     ) -> Listener:
         ae = ApplicationEntity("DICOMHUB")
         ae.maximum_associations = max_associations
@@ -113,7 +114,8 @@ def listen(sink: HashSink) -> Iterator[Listen]:
             int(CommandField.C_STORE): Offer(frozenset(STORAGE_SOP_CLASSES), sink),
             int(CommandField.C_ECHO): Offer(frozenset({VERIFICATION}), Echo()),
         }
-        listener = Listener("127.0.0.1", port, Terms(ae, offers, max_pdu, idle_timeout_s, network_timeout_s, -1))
+        terms = Terms(ae, offers, max_pdu, idle_timeout_s, network_timeout_s, wake_fd=-1)
+        listener = Listener("127.0.0.1", port, terms, reuse_port=reuse_port)
         listener.start()
         listeners.append(listener)
         return listener

@@ -92,8 +92,8 @@ def test_associations_are_served_at_the_same_time(
 
 def test_two_listeners_share_a_port(listen: Listen, scu: AE) -> None:
     """As worker processes do; the kernel spreads connections over them."""
-    first = listen()
-    second = listen(port=first.port)
+    first = listen(reuse_port=True)
+    second = listen(port=first.port, reuse_port=True)
     associations = [scu.associate("127.0.0.1", first.port, contexts=[build_context(VERIFICATION)]) for _ in range(32)]
     assert all(assoc.is_established for assoc in associations)
     assert len(first.associations) + len(second.associations) == 32
@@ -101,6 +101,12 @@ def test_two_listeners_share_a_port(listen: Listen, scu: AE) -> None:
     assert second.associations
     for assoc in associations:
         assoc.release()
+
+
+def test_port_is_not_shared_by_accident(listen: Listen) -> None:
+    port = listen().port
+    with pytest.raises(OSError, match="in use"):
+        listen(port=port, reuse_port=True)
 
 
 def test_release_is_answered_and_the_connection_closed(listen: Listen, bare: Bare) -> None:

@@ -41,10 +41,10 @@ format: $(VENV)/.installed-test ## let ruff put the code in shape
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.installed-test ## benchmarks beside a peer (Debian's orthanc and dcmtk); prints ratios
-	$(BIN)/python conformance/benchmarks/run.py $(ARGS)
+	$(BIN)/python -m conformance.benchmarks.run $(ARGS)
 
 statement: $(VENV)/.installed ## generate the conformance statement from the code's own tables
-	$(BIN)/python conformance/statement.py $(ARGS)
+	$(BIN)/python -m conformance.statement $(ARGS)
 
 viewer: $(LEAN) ## bring the OHIF viewer from npm and make its lean copy
 

@@ -22,8 +22,8 @@ from dicomhub.dicom.model import InstanceRef
 from dicomhub.errors import MismatchedStudy
 from dicomhub.events import Source
 from dicomhub.hooks import Hooks
-from dicomhub.index.records import InstanceRecord
-from dicomhub.index.write import Outcome, commit
+from dicomhub.index.records import InstanceRecord, Outcome
+from dicomhub.index.write import commit
 
 SUCCESS = 0x0000
 COERCED = 0xB000

@@ -21,7 +21,7 @@ from dicomhub.errors import NotFound
 from dicomhub.events import Actor
 from dicomhub.hooks import Access
 from dicomhub.index import locate
-from dicomhub.index.locate import Located
+from dicomhub.index.records import Located
 
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 NATIVE_TRANSFER_SYNTAXES = frozenset({"1.2.840.10008.1.2", EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2.2"})

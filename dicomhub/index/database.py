@@ -43,6 +43,10 @@ class Database(Protocol):
         """
         ...
 
+    async def read_now(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same for a few rows by their key: as fast as the database allows, at the price of the event loop's time."""
+        ...
+
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run ``fn(conn, ...)`` in a transaction; return when it is durable.
 

@@ -72,6 +72,10 @@ class PostgreSQLDatabase:
                 raise
             raise described from error
 
+    async def read_now(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `dicomhub.index.database.Database.read_now`: no different from `read` here."""
+        return await self.read(fn, *args, **kwargs)
+
     async def _read_once_more(self, call: Callable[[Connection], T]) -> T:
         """Read; a pooled connection that died in the meantime costs a second try."""
         try:

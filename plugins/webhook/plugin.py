@@ -66,7 +66,7 @@ class WebhookPlugin(Plugin):
             async with self._session.post(self.url, data=body, headers=headers, allow_redirects=False) as response:
                 status = response.status
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise Unavailable(f"{self.url} does not answer: {error or type(error).__name__}") from error
+            raise Unavailable(f"{self.url} does not answer: {str(error) or type(error).__name__}") from error
         if not 200 <= status < 300:
             raise Unavailable(f"{self.url} answered {status}")
 

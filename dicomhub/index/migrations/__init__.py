@@ -114,6 +114,6 @@ def _refuse_newer(name: str, heads: tuple[str, ...], known: set[str]) -> None:
     if unknown:
         whose = f"of plugin {name} " if name else ""
         raise ConfigurationError(
-            f"the database {whose}is at revision {', '.join(unknown)}, which this program does not know: it was used by "
-            "a newer version. Run that version, or restore a backup made before"
+            f"the database {whose}is at revision {', '.join(unknown)}, which this program does not know: "
+            "a newer version has used it. Run that version, or restore a backup made before"
         )

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from dicomhub.archive import Archive, ingest
 from dicomhub.archive.ingest import Receipt
-from dicomhub.archive.receive import Received
+from dicomhub.archive.receive import Received, Receiver
 from dicomhub.dicom.model import is_uid
 from dicomhub.errors import BadRequest, DicomHubError, OutOfResources, PayloadTooLarge, Refused, UnsupportedMediaType
 from dicomhub.events import Source
@@ -164,12 +164,12 @@ async def _in_time(chunks: AsyncIterator[bytes], timeout_s: float) -> AsyncItera
         yield chunk
 
 
-def _feed(receiver: ingest.Receiver, chunks: list[bytes]) -> None:
+def _feed(receiver: Receiver, chunks: list[bytes]) -> None:
     for chunk in chunks:
         receiver.feed(chunk)
 
 
-def _finish(receiver: ingest.Receiver, chunks: list[bytes]) -> Received:
+def _finish(receiver: Receiver, chunks: list[bytes]) -> Received:
     _feed(receiver, chunks)
     return receiver.finish()
 

@@ -43,7 +43,7 @@ def integer(value: Any) -> int | None:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return number if -(2**63) <= number < 2**63 else None
+    return number if -(2**63) <= number < 2**63 and (isinstance(value, str) or number == value) else None
 
 
 def _person_name(group: str) -> Convert:

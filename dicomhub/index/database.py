@@ -44,7 +44,7 @@ class Database(Protocol):
         ...
 
     async def read_now(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The same for a few rows by their key: as fast as the database allows, at the price of the event loop's time."""
+        """The same for a few rows by their key: faster where there is a choice, but at the event loop's expense."""
         ...
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:

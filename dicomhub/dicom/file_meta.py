@@ -42,7 +42,14 @@ class Prologue:
         return self.transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 
 
-def read_prologue(data: bytes | bytearray, *, complete: bool = True) -> Prologue | int:
+def prologue_of(header: bytes, transfer_syntax_uid: str = "") -> Prologue:
+    """What comes before the data set of a complete header; see `read_prologue`."""
+    prologue = read_prologue(header, transfer_syntax_uid=transfer_syntax_uid)
+    assert isinstance(prologue, Prologue)
+    return prologue
+
+
+def read_prologue(data: bytes | bytearray, *, complete: bool = True, transfer_syntax_uid: str = "") -> Prologue | int:
     """Find where the data set begins.
 
     Parameters
@@ -51,6 +58,8 @@ def read_prologue(data: bytes | bytearray, *, complete: bool = True) -> Prologue
         The first bytes of a file, or its header.
     complete
         Whether no more bytes will come.
+    transfer_syntax_uid
+        Of a data set without file meta information, if it is known.
 
     Returns
     -------
@@ -86,7 +95,7 @@ def read_prologue(data: bytes | bytearray, *, complete: bool = True) -> Prologue
         return Prologue(pos, uid, implicit=False, little=True)
     if len(data) < pos + 8 and not complete:
         return pos + 8
-    return _prologue(data, pos, uid)
+    return _prologue(data, pos, uid or transfer_syntax_uid)
 
 
 def _tag(data: bytes | bytearray, pos: int) -> int:
@@ -125,7 +134,7 @@ def _prologue(data: bytes | bytearray, pos: int, uid: str) -> Prologue:
             little = not little
     elif not uid or not (vr.isalpha() and vr.isupper()):
         implicit = True
-    if not pos:
+    if not pos and not uid:
         _check_first(head, implicit, little)
     return Prologue(pos, uid or _guess(implicit, little), implicit, little)
 

@@ -12,9 +12,9 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import get_args
 
 import pynetdicom.sop_class
-from dicomhub.dimse.find import Find
 from pydicom.datadict import keyword_for_tag
 from pydicom.uid import UID
 
@@ -24,8 +24,9 @@ from dicomhub.dicom import criteria, levels, media_types
 from dicomhub.dicom.model import Level
 from dicomhub.dimse import contexts
 from dicomhub.dimse.echo import Echo
+from dicomhub.dimse.find import Find
 from dicomhub.dimse.store import Store
-from dicomhub.web import routes
+from dicomhub.web.routes import DICOMWEB, REST
 from dicomhub.web.urls import DICOMWEB_ROOT
 
 TARGET = Path(__file__).with_name("STATEMENT.md")
@@ -139,7 +140,7 @@ def services() -> str:
 
 def dicomweb() -> str:
     rows: Table = [("Method", f"Resource below `{DICOMWEB_ROOT}`", "Clause", "What it does")]
-    for method, template, handler in routes.DICOMWEB:
+    for method, template, handler in DICOMWEB:
         clause, summary = _clause(handler)
         rows.append((method, f"`{template}`", clause, summary))
     return f"""Web services: resources of PS3.18
@@ -152,7 +153,7 @@ def dicomweb() -> str:
 
 def search() -> str:
     matching: Table = [("Matching", "Meaning")]
-    matching += [(name, _summary(value)) for name, value in vars(criteria).items() if _is_criterion(value)]
+    matching += [(each.__name__, _summary(each)) for each in get_args(criteria.Criterion)]
     text = f"""Search: attributes and matching (QIDO-RS and C-FIND)
 
 Both use the same code. Every attribute of an instance can be a matching key and can be asked for by `includefield`; the
@@ -203,14 +204,14 @@ def statuses() -> str:
 {_table(rows)}
 
 A store request is answered 200 when all instances are stored, 202 when some are or a warning was given, 409 when none
-is. The body of every other HTTP error is `{{"error": {{"status", "code", "message"}}}}`, where `code` is the name in the
-first column.
+is. The body of every other HTTP error is `{{"error": {{"status", "code", "message"}}}}`, where `code` is the name in
+the first column.
 """
 
 
 def further_interfaces() -> str:
     rows: Table = [("Method", "Resource", "What it does")]
-    rows += [(method, f"`{template}`", _clause(handler)[1]) for method, template, handler in routes.REST]
+    rows += [(method, f"`{template}`", _clause(handler)[1]) for method, template, handler in REST]
     return f"""Interfaces beyond DICOM
 
 {_table(rows)}
@@ -317,12 +318,6 @@ def _default(name: str) -> str:
     return "" if default in ((), {}) else str(default)
 
 
-def _is_criterion(value: object) -> bool:
-    return (
-        isinstance(value, type) and value.__module__ == criteria.__name__ and "matche" in (value.__doc__ or "").lower()
-    )
-
-
 def _indexed(level: Level) -> Iterable[int]:
     attributes: Mapping[Level, Iterable[int]] = {
         Level.STUDY: levels.PATIENT_ATTRIBUTES | levels.STUDY_ATTRIBUTES,
@@ -341,7 +336,7 @@ def _uid_name(uid: str) -> str:
     name = UID(uid).name
     if name != uid:
         return name
-    newer = (keyword for keyword, value in pynetdicom.sop_class._STORAGE_CLASSES.items() if value == uid)
+    newer = (keyword for keyword, value in vars(pynetdicom.sop_class).items() if value == uid)
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", next(newer, uid))
 
 

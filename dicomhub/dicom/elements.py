@@ -44,11 +44,20 @@ def tag_vr(tag: int) -> str:
     return "" if vr == "NONE" else vr
 
 
-@lru_cache(maxsize=4096)
-def private_vr(tag: int, creator: str) -> str:
+@lru_cache(maxsize=16384)
+def look_up(tag: str) -> tuple[str, str]:
+    """VR of a public tag as `tag_vr`; of a private one, the tag of its creator (PS3.5 7.8.1)."""
+    number = int(tag, 16)
+    if number & 0x10000 and number & 0xFF00:
+        return "", f"{tag[:4]}00{tag[4:6]}"
+    return tag_vr(number), ""
+
+
+@lru_cache(maxsize=16384)
+def private_vr(tag: str, creator: str) -> str:
     """VR of a private tag by its creator; "" when the private dictionary has none."""
     try:
-        return str(private_dictionary_VR(tag, creator))
+        return str(private_dictionary_VR(int(tag, 16), creator))
     except KeyError:
         return ""
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 
 from dicomhub.dicom.charset import DEFAULT, CharacterSet, character_set
-from dicomhub.dicom.elements import private_vr, tag_vr
+from dicomhub.dicom.elements import look_up, private_vr
 from dicomhub.dicom.file_meta import prologue_of
 from dicomhub.dicom.json_values import CONVERTERS, Attribute, in_base64
 from dicomhub.dicom.recipe import Segment
@@ -181,7 +181,7 @@ class _Converter:
                     if tag == _CHARACTER_SET:
                         scope.charset = charset = character_set(header[start:stop])
             elif kind == BULK:
-                vr = "OB" if stop and vr == "OB or OW" else self._certain(tag, vr or "UN", scope)
+                vr = "OB" if stop and vr == "OB or OW" else self._certain(tag, vr, scope)
                 item[tag] = {"vr": vr, "BulkDataURI": f"{scope.path}/{tag}"}
             else:
                 return event if kind == SEQUENCE else None
@@ -196,11 +196,14 @@ class _Converter:
     def _special(self, tag: str, written: str, raw: bytes, scope: _Scope) -> None:
         """A value whose VR is unknown, ambiguous, or has a meaning of its own for some tags."""
         vr, order = written, scope.order
-        if written in ("UN", ""):
-            vr = self._inferred(tag, scope) if len(raw) < _INFERRED_BELOW or not written else ""
-            order = "<" if written else order
-        vr = self._certain(tag, vr, scope)
-        if vr == "UL" and tag.endswith("0000"):
+        if vr == "UN":
+            vr = self._inferred(tag, scope) if len(raw) < _INFERRED_BELOW else ""
+            order = "<"
+        elif not vr:
+            vr = self._inferred(tag, scope)
+        if " or " in vr:
+            vr = self._certain(tag, vr, scope)
+        elif vr == "UL" and tag.endswith("0000"):
             return
         scope.item[tag] = self._attribute(tag, vr, raw, scope, order)
 
@@ -219,16 +222,16 @@ class _Converter:
 
     def _inferred(self, tag: str, scope: _Scope) -> str:
         """VR by the dictionaries (PS3.5 6.2.2): the private ones for the creator in this item."""
-        number = int(tag, 16)
-        if not number & 0x10000 or number & 0xFF00 == 0:
-            return tag_vr(number)
-        creator = scope.item.get(f"{tag[:4]}00{tag[4:6]}", {}).get("Value")
-        return private_vr(number, creator[0]) if creator and isinstance(creator[0], str) else ""
+        vr, creator_tag = look_up(tag)
+        if creator_tag not in scope.item:
+            return vr
+        creator = scope.item[creator_tag].get("Value")
+        return private_vr(tag, creator[0]) if creator and isinstance(creator[0], str) else ""
 
     def _certain(self, tag: str, vr: str, scope: _Scope) -> str:
         """The VR that an ambiguous one of the dictionary means here."""
         if " or " not in vr:
-            return vr
+            return vr or "UN"
         if vr == "US or SS":
             return "SS" if self._is_signed(scope) else "US"
         if vr == "US or OW":  # LUT Data (PS3.3 C.11.1.1.1)

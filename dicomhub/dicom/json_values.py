@@ -86,7 +86,14 @@ def _name(value: str) -> dict[str, str] | None:
 
 
 def _decimals(vr: str, raw: bytes, charset: CharacterSet, order: str) -> Attribute:
-    values = [_decimal(value.strip(b" \0")) for value in raw.split(b"\\")]
+    parts = raw.split(b"\\")
+    try:
+        numbers = list(map(float, parts))
+        if max(map(len, parts)) <= _SAFE_DIGITS and all(map(isfinite, numbers)) and b"_" not in raw:
+            return _attribute(vr, numbers)
+    except ValueError:
+        pass
+    values = [_decimal(value.strip(b" \0")) for value in parts]
     return _attribute(vr, values) if values != [None] else {"vr": vr}
 
 
@@ -111,7 +118,13 @@ def _is_exact(text: bytes, number: float) -> bool:
 
 
 def _integers(vr: str, raw: bytes, charset: CharacterSet, order: str) -> Attribute:
-    values = [_integer(value.strip(b" \0")) for value in raw.split(b"\\")]
+    parts = raw.split(b"\\")
+    try:
+        if max(map(len, parts)) <= _SAFE_DIGITS and b"_" not in raw:
+            return _attribute(vr, list(map(int, parts)))
+    except ValueError:
+        pass
+    values = [_integer(value.strip(b" \0")) for value in parts]
     return _attribute(vr, values) if values != [None] else {"vr": vr}
 
 

@@ -31,7 +31,7 @@ _OFFSET_TABLES = ("7FE00001", "7FE00002")
 _ICON_IMAGE_SEQUENCE = "00880200"
 _TRAILING_PADDING = "FFFCFFFC"
 _LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
-_WIDTHS = (
+SWAPPED_TOGETHER = (
     dict.fromkeys(("US", "SS", "OW", "AT"), 2)
     | dict.fromkeys(("UL", "SL", "FL", "OF", "OL"), 4)
     | dict.fromkeys(("FD", "OD", "SV", "UV", "OV"), 8)
@@ -182,7 +182,7 @@ class _Writer:
             self._out += _element_head(tag, "OB", UNDEFINED) + value + _SEQUENCE_END
             return
         if not self._little[-1]:
-            value = swap(value, _WIDTHS.get(vr, 1))
+            value = swap(value, SWAPPED_TOGETHER.get(vr, 1))
         if len(value) > 0xFFFF and vr not in _LONG_VRS:
             vr = "UN"  # PS3.5 6.2.2: the length does not fit the VR's 16 bits
         self._out += _element_head(tag, vr, len(value)) + value
@@ -201,7 +201,7 @@ class _Writer:
             return None
         size = self._segments[index].size
         vr = self._resolve(tag, vr, size)
-        width = 1 if self._little[-1] else _WIDTHS.get(vr, 1)
+        width = 1 if self._little[-1] else SWAPPED_TOGETHER.get(vr, 1)
         if is_pixel_data and width > 1 and self._pixels:
             width = swap_width(self._pixels)
         if size > 0xFFFF and vr not in _LONG_VRS:

@@ -1,0 +1,109 @@
+"""Conditional and ranged requests (RFC 9110 13, 14), and bodies that are streamed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+
+from aiohttp import web
+
+from dicomhub.web.errors import error_response
+from dicomhub.web.keys import CONFIG
+
+CACHE_CONTROL = "private, no-cache"
+"""Patients' data: kept by the user agent alone, and asked for again before use, because a new version may have come."""
+
+
+def entity_tag(*parts: object, is_weak: bool = False) -> str:
+    """ETag of a representation, from what determines it.
+
+    Parameters
+    ----------
+    is_weak
+        For bodies that differ in bytes each time, such as multipart ones with a random boundary (RFC 9110 8.8.1).
+    """
+    digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=16).hexdigest()
+    return f'W/"{digest}"' if is_weak else f'"{digest}"'
+
+
+def cache_headers(tag: str) -> dict[str, str]:
+    """Headers of every cacheable response, 304 included."""
+    return {"ETag": tag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept"}
+
+
+def not_modified(request: web.Request, tag: str) -> web.Response | None:
+    """304 when the user agent has this representation already (RFC 9110 13.1.2), else None."""
+    sent = request.headers.get("If-None-Match")
+    if sent is None:
+        return None
+    opaque = tag.removeprefix("W/")
+    if sent.strip() == "*" or opaque in [member.strip().removeprefix("W/") for member in sent.split(",")]:
+        return web.Response(status=304, headers=cache_headers(tag))
+    return None
+
+
+def byte_range(request: web.Request, size: int, tag: str) -> tuple[int, int] | web.Response | None:
+    """The one range that is asked for, as first byte and end (exclusive).
+
+    Returns None where the whole is to be sent: no range, several, a malformed one, or ``If-Range`` names another
+    representation (RFC 9110 14.2); a 416 response when nothing lies in the range.
+    """
+    sent = request.headers.get("Range")
+    condition = request.headers.get("If-Range")
+    if sent is None or (condition is not None and condition != tag):
+        return None
+    unit, _, text = sent.partition("=")
+    first, dash, last = text.strip().partition("-")
+    if unit.strip().lower() != "bytes" or not dash or not (first + last).isdecimal() or len(first + last) > 36:
+        return None
+    if not first:
+        start, stop = max(0, size - int(last)), size
+    else:
+        start, stop = int(first), min(size, int(last) + 1) if last else size
+        if last and int(last) < start:
+            return None
+    if start >= stop:
+        message = f"the range lies outside of the {size} bytes"
+        return error_response(416, "RangeNotSatisfiable", message, {"Content-Range": f"bytes */{size}"})
+    return start, stop
+
+
+async def send(
+    request: web.Request,
+    chunks: AsyncIterator[bytes],
+    content_type: str,
+    *,
+    length: int | None = None,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> web.StreamResponse:
+    """Stream a body.
+
+    The first chunk is made before the status is sent, so an error there is still answered with its own status. Later
+    ones, and a reader that takes nothing for ``request_timeout_s``, cut the connection (see `dicomhub.web.errors`).
+
+    Parameters
+    ----------
+    chunks
+        Not empty, but for the end.
+    length
+        Bytes of the whole body; None sends it in chunked transfer coding.
+    """
+    timeout_s = request.config_dict[CONFIG].request_timeout_s
+    response = web.StreamResponse(status=status, headers=headers)
+    response.headers["Content-Type"] = content_type
+    if length is not None:
+        response.content_length = length
+    if request.method == "HEAD":
+        await response.prepare(request)
+        return response
+    chunk = await anext(chunks, b"")
+    await response.prepare(request)
+    while chunk:
+        async with asyncio.timeout(timeout_s):
+            await response.write(chunk)
+        chunk = await anext(chunks, b"")
+    async with asyncio.timeout(timeout_s):
+        await response.write_eof()
+    return response

@@ -11,7 +11,7 @@ import zstandard
 
 from dicomhub.config import Config
 from dicomhub.dicom.frames import frame_table
-from dicomhub.dicom.json_model import header_to_json
+from dicomhub.dicom.json_model import header_to_dict
 from dicomhub.dicom.levels import split_levels
 from dicomhub.dicom.model import InstanceRef, is_uid
 from dicomhub.dicom.part10 import Split, Splitter, encode_recipe
@@ -127,8 +127,8 @@ def describe(split: Split, store: BlobStore, parts: list[Staging], *, own_file_m
         When the data set does not name itself.
     """
     view = split.view or split
-    metadata_json = header_to_json(view.header, view.segments, view.transfer_syntax_uid)
-    metadata: dict[str, Any] = orjson.loads(metadata_json)
+    metadata = header_to_dict(view.header, view.segments, view.transfer_syntax_uid)
+    metadata_json = orjson.dumps(metadata)
     ref, sop_class_uid = identify(metadata)
     table = frame_table(view, metadata)
     table_digest = _stage(store, parts, table.encode()) if table is not None else None

@@ -271,6 +271,8 @@ class BulkData:
     """One value, ready to be streamed."""
 
     vr: str
+    is_little_endian: bool
+    """Byte order of the value as stored; on the wire words are little endian (PS3.18 8.7.3.5.2)."""
     size: int
     """Bytes of the value as stored."""
     digest: str
@@ -295,10 +297,10 @@ async def bulkdata(archive: Archive, stored: StoredInstance, path: str) -> BulkD
         async def inline(start: int, stop: int) -> AsyncIterator[bytes]:
             yield value[start:stop]
 
-        return BulkData(place.vr, len(value), f"{stored.digest}-{path}", inline)
+        return BulkData(place.vr, place.is_little_endian, len(value), f"{stored.digest}-{path}", inline)
     segment = segments[place.segment]
 
     def ranged(start: int, stop: int) -> AsyncIterator[bytes]:
         return open_range(archive, segment.digest, segment.size, start, stop)
 
-    return BulkData(place.vr, segment.size, segment.digest.hex(), ranged)
+    return BulkData(place.vr, place.is_little_endian, segment.size, segment.digest.hex(), ranged)

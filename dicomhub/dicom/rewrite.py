@@ -11,10 +11,11 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from dicomhub.dicom.file_meta import Prologue, read_prologue, with_uids
+from dicomhub.dicom.json_model import find_value
 from dicomhub.dicom.part10 import Segment, Split
 from dicomhub.dicom.structure import ENDLESS, Container
 from dicomhub.dicom.walk import BEGIN_ITEM, BULK, END, SEQUENCE, VALUE, walk
-from dicomhub.errors import Refused
+from dicomhub.errors import NotFound, Refused
 
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _SOP_CLASS_UID, _SOP_INSTANCE_UID = 0x00080016, 0x00080018
@@ -47,7 +48,7 @@ def rewrite(split: Split, values: Dataset, remove: Collection[int] = ()) -> Spli
     prologue = read_prologue(split.header)
     assert isinstance(prologue, Prologue)
     spans = list(top_level(split, prologue))
-    encodings = _character_set(split, spans, values)
+    encodings = _character_set(split, values)
     _check_text(values, encodings)
     kept = [span for span in spans if span.tag not in remove and span.tag not in values]
     pieces: list[Span | int] = [*kept, *(int(element.tag) for element in values)]
@@ -108,19 +109,17 @@ def _encode(values: Dataset, tag: int, prologue: Prologue, encodings: list[str])
     return buffer.getvalue()
 
 
-def _character_set(split: Split, spans: list[Span], values: Dataset) -> list[str]:
+def _character_set(split: Split, values: Dataset) -> list[str]:
     """Python encodings of the text in the rewritten data set."""
     if "SpecificCharacterSet" in values:
         names = values.SpecificCharacterSet
-    else:
-        names = next((_text_of(split, span) for span in spans if span.tag == 0x00080005), "")
-    names = [names] if isinstance(names, str) else list(names)
-    return list(convert_encodings(names or [""]))
-
-
-def _text_of(split: Split, span: Span) -> list[str]:
-    raw = split.header[span.start + 8 : span.stop].decode("latin-1")
-    return [part.strip(" \0") for part in raw.split("\\")]
+        return list(convert_encodings([names] if isinstance(names, str) else list(names)))
+    try:
+        place = find_value(split.header, split.segments, split.transfer_syntax_uid, "00080005")
+    except NotFound:
+        return list(convert_encodings([""]))
+    text = split.header[place.start : place.stop].decode("latin-1")
+    return list(convert_encodings([name.strip(" \0") for name in text.split("\\")]))
 
 
 def _check_text(values: Dataset, encodings: list[str]) -> None:

@@ -84,7 +84,7 @@ def nest(query_matches: Iterable[Match]) -> tuple[Match, ...]:
 
 
 def default_include(level: Level, *, study_given: bool, series_given: bool) -> frozenset[Path]:
-    """What a search returns unasked (PS3.18 10.6.3.3): its level's table, and those of parents that it does not name."""
+    """What a search returns unasked (PS3.18 10.6.3.3): its level's table, and those of parents not named in it."""
     tags = set(DEFAULT_RETURN[level])
     if level in (Level.SERIES, Level.INSTANCE) and not study_given:
         tags.update(DEFAULT_RETURN[Level.STUDY])
@@ -138,18 +138,17 @@ class Selection:
             Add attributes of type R that are absent, empty (PS3.18 10.6.3.3).
         """
         if self._all:
-            return {name: element for name, element in attributes.items() if not _is_bulk(element)}
+            return _without_bulk(attributes)
         found = dict(self._empty) if complete else {}
         for name in attributes.keys() & self._whole.keys():
-            if not _is_bulk(attributes[name]):
-                found[name] = attributes[name]
+            found[name] = attributes[name]
         for name, selection in self._inner.items():
             if name in attributes:
                 found[name] = _prune(attributes[name], selection)
         for name, tag in self._private.items():
             found.pop(name, None)
             self._add_private(found, attributes, tag)
-        return found
+        return _without_bulk(found)
 
     def _add_private(self, found: Attributes, attributes: Attributes, tag: int) -> None:
         """A private attribute with its creator (PS3.18 10.6.3.3), in the block where this data set has them."""
@@ -157,12 +156,19 @@ class Selection:
         if name is not None and name in attributes:
             owner = key(creator_tag(int(name, 16)))
             found[owner] = attributes[owner]
-            if not _is_bulk(attributes[name]):
-                found[name] = attributes[name]
+            found[name] = attributes[name]
 
 
-def _is_bulk(element: Any) -> bool:
-    return "BulkDataURI" in element
+def _without_bulk(attributes: Attributes) -> Attributes:
+    """The same without bulk data at any depth: a search refers to none."""
+    return {name: _bare(element) for name, element in attributes.items() if "BulkDataURI" not in element}
+
+
+def _bare(element: Any) -> Any:
+    if element.get("vr") != "SQ" or "Value" not in element:
+        return element
+    items = [_without_bulk(item) if isinstance(item, dict) else item for item in element["Value"]]
+    return {**element, "Value": items}
 
 
 def _prune(element: Attributes, selection: Selection) -> Attributes:

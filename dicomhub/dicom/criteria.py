@@ -154,8 +154,8 @@ def parse_criterion(vr: str, text: str, *, multiple: bool = False) -> Criterion:
     InvalidQuery
         When it cannot be a value of the VR, or the VR cannot be matched; the message says what can.
     """
-    if "\0" in text:
-        raise InvalidQuery("a matching value contains a NUL character")
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidQuery("a matching value contains a character that is no text: NUL, or bytes that are not UTF-8")
     text = text.strip(" ")
     if not text.strip("*"):
         return Universal()

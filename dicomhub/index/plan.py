@@ -1,0 +1,103 @@
+"""What a search needs of the index: which conditions SQL decides, which the matcher, and whose rows are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dicomhub.dicom.attributes import Selection
+from dicomhub.dicom.criteria import Match, SingleValue, UIDList, Universal
+from dicomhub.dicom.levels import COMPUTED, DEPTH, is_kept, level_of
+from dicomhub.dicom.matching import Query
+from dicomhub.dicom.model import Level
+from dicomhub.index.conditions import is_exact
+
+STUDY_INSTANCE_UID = 0x0020000D
+SERIES_INSTANCE_UID = 0x0020000E
+SOP_INSTANCE_UID = 0x00080018
+IDENTITIES = frozenset({STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID})
+"""UIDs that rows of lower levels have too."""
+PATIENT_COUNTS = frozenset(tag for tag, level in COMPUTED.items() if level is Level.PATIENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A search, taken apart."""
+
+    level: Level
+    own: tuple[Match, ...]
+    """Conditions on the row and its parents; rows of patients are those of their studies."""
+    rest: tuple[Match, ...]
+    """Those of them that SQL alone does not decide."""
+    below: tuple[Match, ...]
+    """Conditions that one instance of the entity must meet, on attributes of levels below."""
+    is_exact_below: bool
+    """Whether SQL alone decides them."""
+    parents: frozenset[Level]
+    """Levels above whose attributes are returned or matched."""
+    needs_metadata: bool
+    """Whether the rows of instances do not carry all that is returned or matched."""
+    needs_metadata_below: bool
+    """Whether the rows of instances do not carry all that `below` asks for."""
+    needs_patient_counts: bool
+    selection: Selection
+    """What to return."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether SQL alone decides."""
+        return not self.rest and (not self.below or self.is_exact_below)
+
+    @property
+    def row_level(self) -> Level:
+        """Level of the rows that are looked at."""
+        return Level.STUDY if self.level is Level.PATIENT else self.level
+
+
+def make_plan(query: Query) -> Plan:
+    """Take a plain query (`dicomhub.dicom.matching.Query.plain`) apart."""
+    row_level = Level.STUDY if query.level is Level.PATIENT else query.level
+    asked = [match for match in query.matches if not isinstance(match.criterion, Universal)]
+    own = tuple(match for match in asked if _is_own(match, row_level))
+    below = tuple(match for match in asked if not _is_own(match, row_level))
+    rest = tuple(match for match in own if not is_exact(match))
+    returned = _returned(query, own)
+    paths = returned | {match.path[0] for match in rest}
+    return Plan(
+        level=query.level,
+        own=own,
+        rest=rest,
+        below=below,
+        is_exact_below=all(is_exact(match) for match in below),
+        parents=frozenset(level for level in row_levels(paths) if DEPTH[level] < DEPTH[row_level]),
+        needs_metadata=row_level is Level.INSTANCE and (query.include == "all" or _needs_metadata(paths)),
+        needs_metadata_below=_needs_metadata(match.path[0] for match in below),
+        needs_patient_counts=query.level is Level.PATIENT and (query.include == "all" or bool(PATIENT_COUNTS & paths)),
+        selection=Selection(query.include, query.creators),
+    )
+
+
+def row_levels(tags: Iterable[int]) -> frozenset[Level]:
+    """Levels whose rows have these attributes; UIDs are in the rows of all levels below, too."""
+    levels = frozenset(level_of(tag) for tag in tags if tag not in IDENTITIES)
+    return levels - {Level.PATIENT} | {Level.STUDY} if Level.PATIENT in levels else levels
+
+
+def _is_own(match: Match, level: Level) -> bool:
+    return DEPTH[level_of(match.path[0])] <= DEPTH[level]
+
+
+def _returned(query: Query, own: tuple[Match, ...]) -> frozenset[int]:
+    """Tags of what is returned; of everything, some that stand for the parents it comes from.
+
+    Everything is all of the level, and of the parents that the search does not name (PS3.18 10.6.3.3).
+    """
+    if query.include != "all":
+        return frozenset(path[0] for path in query.include)
+    given = {match.path[0] for match in own if isinstance(match.criterion, (SingleValue, UIDList))}
+    stand_ins = {STUDY_INSTANCE_UID: 0x00081030, SERIES_INSTANCE_UID: 0x00080060}
+    return frozenset(tag for uid, tag in stand_ins.items() if uid not in given)
+
+
+def _needs_metadata(tags: Iterable[int]) -> bool:
+    return any(not is_kept(tag) for tag in tags)

@@ -132,6 +132,7 @@ class _Converter:
     def __init__(self, header: bytes, box: Container, segments: Sequence[Segment] = ()) -> None:
         self._header = header
         self._segments = segments
+        self._ahead: int | None = None
         self._box = (box.begin, box.limit, box.implicit, box.little)
 
     def item(self, events: Iterator[Event], scope: _Scope) -> Item:
@@ -247,7 +248,9 @@ class _Converter:
             if values:
                 return bool(values[0] == 1)
             inner = inner.parent
-        return self._pixel_representation_ahead() == 1
+        if self._ahead is None:
+            self._ahead = self._pixel_representation_ahead()
+        return self._ahead == 1
 
     def _pixel_representation_ahead(self) -> int:
         begin, limit, implicit, little = self._box
@@ -322,7 +325,7 @@ def _search(events: Iterator[Event], path: list[str], little: bool) -> ValueLoca
             found = place if tag == path[0] else found
         elif path == [tag]:
             is_bulk = kind == BULK
-            vr = ("OB" if is_bulk and stop else "OW") if vr == "OB or OW" else (vr or "UN")
+            vr = ("OB" if is_bulk and stop else "OW") if " or " in vr else (vr or "UN")
             found = ValueLocation(vr, 0, 0, start, little) if is_bulk else ValueLocation(vr, start, stop, None, little)
     return found
 

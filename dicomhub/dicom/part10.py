@@ -152,7 +152,9 @@ class Splitter:
 
         self._header = bytearray()
         self._need = 132
+        self._fresh = 0
         self._surplus = 0
+        self._again = b""
         self._prologue: Prologue | None = None
         self._structure = Structure(self._header, Container(False, False, 0, ENDLESS, False, True))
 
@@ -177,12 +179,9 @@ class Splitter:
         NotDicom, Refused
             As soon as that is certain; what was written is discarded.
         """
-        view = memoryview(chunk)
-        self._size += len(view)
-        pos = 0
+        self._size += len(chunk)
         try:
-            while pos < len(view):
-                pos = self._take(view, pos)
+            self._take_all(memoryview(chunk))
         except BaseException:
             self.discard()
             raise
@@ -212,6 +211,17 @@ class Splitter:
             self._inner.discard()
         self._take = self._take_nothing
 
+    def _take_all(self, view: memoryview) -> None:
+        pos = 0
+        while pos < len(view):
+            pos = self._take(view, pos)
+            self._take_again()
+
+    def _take_again(self) -> None:
+        if self._again:
+            again, self._again = self._again, b""
+            self._take_all(memoryview(again))
+
     # Each ``_take`` method consumes the view from ``pos`` on as far as its state goes; the next continues there.
 
     def _take_nothing(self, view: memoryview, pos: int) -> int:
@@ -220,7 +230,7 @@ class Splitter:
     def _take_header(self, view: memoryview, pos: int) -> int:
         stop = min(len(view), pos + _STEP)
         self._header += view[pos:stop]
-        self._surplus = 0
+        self._fresh, self._surplus = stop - pos, 0
         if len(self._header) >= self._need:
             self._advance(complete=False)
         if len(self._header) > self._max_header:
@@ -284,11 +294,8 @@ class Splitter:
         self._inner.feed(
             with_transfer_syntax(bytes(self._header[: prologue.dataset_offset]), EXPLICIT_VR_LITTLE_ENDIAN)
         )
-        deflated = bytes(self._header[prologue.dataset_offset :])
         self._open_writer(prologue.dataset_offset)
-        self._surplus = 0
         self._take = self._take_deflated
-        self._take_deflated(memoryview(deflated), 0)
 
     def _parse(self) -> None:
         """Take elements until bytes are missing or a bulk value begins."""
@@ -376,8 +383,12 @@ class Splitter:
         self._cut_surplus(begin)
 
     def _cut_surplus(self, begin: int) -> None:
-        """Give the bytes of the value back to the view that they came with."""
-        self._surplus = len(self._header) - begin
+        """Give the bytes of the value back: to the view that they came with, or to be taken again if not all did."""
+        surplus = len(self._header) - begin
+        if surplus <= self._fresh:
+            self._surplus = surplus
+        else:
+            self._again = bytes(self._header[begin:])
         del self._header[begin:]
 
     def _hold(self, piece: memoryview) -> None:
@@ -385,8 +396,8 @@ class Splitter:
         self._header += piece
         if len(self._header) - self._value_offset >= self._threshold:
             held = bytes(self._header[self._value_offset :])
+            del self._header[self._value_offset :]
             self._open_writer(self._value_offset)
-            self._surplus = 0
             self._writers[-1].write(held)
 
     def _end_value(self) -> None:
@@ -421,12 +432,9 @@ class Splitter:
 
     def _finish_short(self) -> None:
         """Read what was too short to say anything about before its end."""
-        data = bytes(self._header)
-        self._surplus = 0
+        self._fresh = 0
         self._advance(complete=True)
-        rest = memoryview(data)[len(data) - self._surplus :]
-        self._size -= len(rest)
-        self.feed(rest)
+        self._take_again()
 
     def _finish_deflated(self) -> Split:
         assert self._inner is not None

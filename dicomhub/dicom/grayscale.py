@@ -349,7 +349,7 @@ def _range(values: Array, stored: Array, grayscale: Grayscale) -> Window:
     if not image.size:
         return Window(0, 1, "LINEAR_EXACT")
     low, high = float(image.min()), float(image.max())
-    return Window((low + high) / 2, max(high - low, np.finfo(float).tiny), "LINEAR_EXACT")
+    return Window((low + high) / 2, high - low if high > low else 1, "LINEAR_EXACT")
 
 
 def _to_8_bit(fraction: Array, grayscale: Grayscale) -> Array:

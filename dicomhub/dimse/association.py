@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,17 @@ from dicomhub.dimse.command import RESPONSE, Command, CommandField
 from dicomhub.dimse.contexts import supported_among
 from dicomhub.dimse.operation import Messages, Operation, Service
 from dicomhub.dimse.upper_layer import Ended, UpperLayer
+from dicomhub.errors import Forbidden, Unauthenticated
 from dicomhub.events import Actor, Peer, Source
 
 LOGGER = logging.getLogger(__name__)
 
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 UNRECOGNIZED_OPERATION = 0x0211
+
+# Result, source and reason of A-ASSOCIATE-RJ (PS3.8 9.3.4)
+CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 1, 3)
+NO_REASON_FOR_NOW = (2, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,10 @@ class Terms:
     max_pdu: int
     idle_timeout_s: float
     network_timeout_s: float
-    wake_fd: int
-    """Becomes readable when the server stops."""
+    authenticate: Callable[[Peer], Actor]
+    """Who a requestor is; raises `Unauthenticated` or `Forbidden` to refuse it."""
+    wake_fd: int = -1
+    """Becomes readable when the server stops; the listener's to set."""
 
 
 class AcceptedAssociation(Association):
@@ -72,16 +79,33 @@ class AcceptedAssociation(Association):
         self.acceptor.ae_title = terms.ae.ae_title
         self.acceptor.implementation_class_uid = terms.ae.implementation_class_uid
         self.acceptor.implementation_version_name = terms.ae.implementation_version_name
-        self.bind(evt.EVT_REQUESTED, self._propose)
+        self.bind(evt.EVT_REQUESTED, self._negotiate)
+        self._source = Source(via="dimse")
 
     def _bind_defaults(self) -> None:
         # Without the handlers that format every PDU for pynetdicom's debug log.
         for event in evt._INTERVENTION_EVENTS:
             self.bind(event, evt.get_default_handler(event))
 
-    def _propose(self, event: evt.Event) -> None:
-        """Set our side of the negotiation, now that the requestor's is known."""
-        self.acceptor.supported_contexts = supported_among(self._request.presentation_context_definition_list)
+    def _negotiate(self, event: evt.Event) -> None:
+        """Ask who the requestor is; then set our side of the negotiation, now that the requestor's is known.
+
+        Without our side nothing is accepted: an error in here, which pynetdicom only logs, lets nobody in.
+        """
+        request = self._request
+        calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
+        address = self.requestor.address_info
+        peer = Peer(address.address if address else "", calling, called)
+        try:
+            self._source = Source(self._terms.authenticate(peer), peer, via="dimse")
+        except (Unauthenticated, Forbidden) as error:
+            LOGGER.warning("%s: %s is rejected: %s", self.name, calling, error.message)
+            self.acse.send_reject(*CALLING_AE_TITLE_NOT_RECOGNIZED)
+        except Exception:
+            LOGGER.exception("%s: cannot tell who %s is", self.name, calling)
+            self.acse.send_reject(*NO_REASON_FOR_NOW)
+        else:
+            self.acceptor.supported_contexts = supported_among(request.presentation_context_definition_list)
 
     @property
     def _request(self) -> A_ASSOCIATE:
@@ -114,21 +138,20 @@ class AcceptedAssociation(Association):
             self._terms.idle_timeout_s,
             self._terms.network_timeout_s,
         )
-        source = self._source()
         try:
             while True:
-                self._serve(messages, source, *messages.next_command())
+                self._serve(messages, *messages.next_command())
         except Ended as ended:
             LOGGER.info("%s: %s", self.name, ended)
         self._leave()
 
-    def _serve(self, messages: Messages, source: Source, context_id: int, command: Command) -> None:
+    def _serve(self, messages: Messages, context_id: int, command: Command) -> None:
         context = self._accepted_cx.get(context_id)
         if context is None:
             self.upper_layer.violation(f"Presentation context {context_id} was not accepted")
         if command.field == CommandField.C_CANCEL:
             return  # of an operation that is over (PS3.7 9.3.2.3.3)
-        operation = Operation(messages, context, command, source)
+        operation = Operation(messages, context, command, self._source)
         if command.field & RESPONSE:
             operation.drain()  # nobody asked
             return
@@ -156,11 +179,6 @@ class AcceptedAssociation(Association):
         else:
             return offer.service
         return None
-
-    def _source(self) -> Source:
-        calling, called = self.requestor.ae_title.strip(), self._request.called_ae_title.strip()
-        address = self.requestor.address_info
-        return Source(Actor(f"ae:{calling}"), Peer(address.address if address else "", calling, called), via="dimse")
 
     def _leave(self) -> None:
         """Answer a release, take note of an abort, or abort ourselves."""

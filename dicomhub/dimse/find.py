@@ -12,7 +12,7 @@ from dicomhub.dimse.data_set import Writer
 from dicomhub.dimse.identifier import MAX_IDENTIFIER, Identifier, parse_identifier
 from dicomhub.dimse.operation import CANCELLED, PENDING, PENDING_WITH_WARNING, SUCCESS, Operation
 from dicomhub.dimse.upper_layer import Ended
-from dicomhub.errors import DicomHubError
+from dicomhub.errors import BadRequest, DicomHubError, InvalidQuery
 
 LOGGER = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ PAGE_TIMEOUT_S = 60.0
 """Seconds that the index may take for the next page of rows."""
 
 UNABLE_TO_PROCESS = 0xC001
+"""Cxxx of PS3.4 Table C.4-1: the identifier cannot be read, or we failed."""
 
 
 class Find:
@@ -46,6 +47,10 @@ class Find:
         """
         try:
             self._serve(operation)
+        except InvalidQuery:
+            raise
+        except BadRequest as error:
+            operation.respond(UNABLE_TO_PROCESS, error.message)
         except (DicomHubError, Ended):
             raise
         except Exception:
@@ -69,6 +74,10 @@ class Find:
         """Rows of the result; no more than a page of them is held."""
         query = identifier.query()
         found = self._bridge.call(search.search(self._archive, query, operation.source.actor), PAGE_TIMEOUT_S)
-        pages: AsyncIterator[list[Attributes]] = aiter(found.pages)
-        while (page := self._bridge.call(anext(pages, None), PAGE_TIMEOUT_S)) is not None:
+        while page := self._bridge.call(_next(found.pages), PAGE_TIMEOUT_S):
             yield from page
+
+
+async def _next(pages: AsyncIterator[list[Attributes]]) -> list[Attributes]:
+    """The next page; empty at the end."""
+    return await anext(pages, [])

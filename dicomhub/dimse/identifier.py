@@ -17,7 +17,7 @@ from dicomhub.dicom.model import Level
 from dicomhub.dicom.part10 import Splitter, make_file_meta
 from dicomhub.dicom.private import creator_tag, find_tag, is_private, is_private_creator
 from dicomhub.dimse.contexts import PATIENT_ROOT_FIND, STUDY_ROOT_FIND
-from dicomhub.errors import DicomHubError, InvalidQuery
+from dicomhub.errors import BadRequest, DicomHubError, InvalidQuery
 
 MAX_IDENTIFIER = 1024**2
 """Bytes; lists of thousands of UIDs fit."""
@@ -46,13 +46,6 @@ LEVELS_OF_MODEL: Mapping[str, frozenset[str]] = {
 }
 
 MATCHED_VRS = TEXT_VRS | NUMBER_VRS | TEMPORAL_VRS | {"AT", "SQ", "UI"}
-
-
-class Unreadable(DicomHubError):
-    """The identifier is no data set: unable to process (PS3.4 Table C.4-1, Cxxx)."""
-
-    http_status = 400
-    dimse_status = 0xC001
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +108,7 @@ def parse_identifier(data: bytes, transfer_syntax_uid: str, sop_class_uid: str) 
 
     Raises
     ------
-    Unreadable
+    BadRequest
         The bytes are no data set in ``transfer_syntax_uid``.
     InvalidQuery
         The Query/Retrieve Level is missing or not one of the information model.
@@ -140,7 +133,7 @@ def _attributes(data: bytes, transfer_syntax_uid: str) -> Attributes:
         view = split.view or split
         return header_to_dict(view.header, view.segments, view.transfer_syntax_uid)
     except DicomHubError as error:
-        raise Unreadable(f"The identifier cannot be read: {error.message}") from error
+        raise BadRequest(f"The identifier cannot be read: {error.message}") from error
 
 
 class _Nowhere:

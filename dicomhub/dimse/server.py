@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pynetdicom.ae import ApplicationEntity
 
@@ -18,6 +18,12 @@ from dicomhub.dimse.echo import Echo
 from dicomhub.dimse.find import Find
 from dicomhub.dimse.listener import Listener
 from dicomhub.dimse.store import Store
+from dicomhub.errors import Unauthenticated
+from dicomhub.events import Actor, Peer
+from dicomhub.hooks import Credentials, Hooks
+
+AUTHENTICATION_TIMEOUT_S = 10.0
+"""Seconds that plugins have to say who a requestor is; requestors wait 30 s at most as a rule."""
 
 
 class DimseServer:
@@ -42,7 +48,12 @@ class DimseServer:
             CommandField.C_STORE: Offer(frozenset(STORAGE_SOP_CLASSES), store),
             CommandField.C_FIND: Offer(frozenset({PATIENT_ROOT_FIND, STUDY_ROOT_FIND}), find),
         }
-        self._listener = Listener(config.host, config.dimse_port, terms(config, offers), reuse_port=reuse_port)
+        self._listener = Listener(
+            config.host,
+            config.dimse_port,
+            terms(config, offers, Doorkeeper(archive.hooks, bridge)),
+            reuse_port=reuse_port,
+        )
 
     @property
     def port(self) -> int:
@@ -67,8 +78,32 @@ class DimseServer:
         self._listener.stop(grace_s)
 
 
-def terms(config: Config, offers: Mapping[int, Offer]) -> Terms:
-    """What associations need to know of the configuration; ``wake_fd`` is the listener's to set."""
+class Doorkeeper:
+    """Says who a requestor is: by the plugins when one authenticates, else by its AE title alone."""
+
+    def __init__(self, hooks: Hooks, bridge: Bridge) -> None:
+        self._hooks = hooks
+        self._bridge = bridge
+
+    def __call__(self, peer: Peer) -> Actor:
+        """The actor behind an association request.
+
+        Raises
+        ------
+        Unauthenticated, Forbidden
+            It may not come in.
+        """
+        if not self._hooks.authenticates:
+            return Actor(f"ae:{peer.ae_title}")
+        credentials = Credentials(peer, "ae", peer.ae_title)
+        actor = self._bridge.call(self._hooks.authenticate(credentials), AUTHENTICATION_TIMEOUT_S)
+        if actor is None:
+            raise Unauthenticated(f"No plugin knows the AE title {peer.ae_title}")
+        return actor
+
+
+def terms(config: Config, offers: Mapping[int, Offer], authenticate: Callable[[Peer], Actor]) -> Terms:
+    """What associations need to know of the configuration."""
     ae = ApplicationEntity(config.ae_title)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -81,5 +116,5 @@ def terms(config: Config, offers: Mapping[int, Offer]) -> Terms:
         max_pdu=config.dimse_max_pdu,
         idle_timeout_s=config.dimse_idle_timeout_s,
         network_timeout_s=config.dimse_network_timeout_s,
-        wake_fd=-1,
+        authenticate=authenticate,
     )

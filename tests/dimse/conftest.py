@@ -27,6 +27,7 @@ from dicomhub.dimse.echo import Echo
 from dicomhub.dimse.listener import Listener
 from dicomhub.dimse.operation import Operation, encode_p_data
 from dicomhub.dimse.upper_layer import Ended
+from dicomhub.events import Actor, Peer, Source
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -57,6 +58,7 @@ class HashSink:
         self.digests: dict[str, str] = {}
         self.sizes: dict[str, int] = {}
         self.syntaxes: dict[str, str] = {}
+        self.sources: list[Source] = []
         self.largest_view = 0
         self.broken: list[str] = []
         self.started = threading.Event()
@@ -67,6 +69,7 @@ class HashSink:
         digest = hashlib.sha256()
         size = 0
         uid = operation.command.sop_instance_uid
+        self.sources.append(operation.source)
         self.started.set()
         try:
             for view in operation.data_set():
@@ -105,6 +108,7 @@ def listen(sink: HashSink) -> Iterator[Listen]:
         max_pdu: int = 131072,
         port: int = 0,
         reuse_port: bool = False,
+        authenticate: Callable[[Peer], Actor] = lambda peer: Actor(f"ae:{peer.ae_title}"),
     ) -> Listener:
         ae = ApplicationEntity("DICOMHUB")
         ae.maximum_associations = max_associations
@@ -114,7 +118,7 @@ def listen(sink: HashSink) -> Iterator[Listen]:
             int(CommandField.C_STORE): Offer(frozenset(STORAGE_SOP_CLASSES), sink),
             int(CommandField.C_ECHO): Offer(frozenset({VERIFICATION}), Echo()),
         }
-        terms = Terms(ae, offers, max_pdu, idle_timeout_s, network_timeout_s, wake_fd=-1)
+        terms = Terms(ae, offers, max_pdu, idle_timeout_s, network_timeout_s, authenticate)
         listener = Listener("127.0.0.1", port, terms, reuse_port=reuse_port)
         listener.start()
         listeners.append(listener)

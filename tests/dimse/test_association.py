@@ -20,6 +20,8 @@ from dicomhub.dimse.command import CommandField, Element, parse_command
 from dicomhub.dimse.contexts import VERIFICATION
 from dicomhub.dimse.operation import encode_p_data
 from dicomhub.dimse.transport import BUFFER_BYTES
+from dicomhub.errors import Unauthenticated
+from dicomhub.events import Actor, Peer, Source
 from tests.dimse.conftest import CT_IMAGE_STORAGE, BarePeer, HashSink, Listen, Run
 
 A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_RELEASE_RP, A_ABORT = 2, 3, 6, 7
@@ -216,6 +218,27 @@ def test_called_ae_title_is_checked_only_when_configured(listen: Listen, scu: AE
     assoc = scu.associate("127.0.0.1", strict, ae_title="DICOMHUB", contexts=contexts)
     assert assoc.is_established
     assoc.release()
+
+
+def test_requestor_is_authenticated_before_anything_is_accepted(listen: Listen, bare: Bare, sink: HashSink) -> None:
+    asked: list[Peer] = []
+
+    def refuse(peer: Peer) -> Actor:
+        asked.append(peer)
+        raise Unauthenticated("Nobody knows you")
+
+    def break_down(peer: Peer) -> Actor:
+        raise RuntimeError("no answer")
+
+    assert bare(listen(authenticate=refuse).port).associate() == bytes((A_ASSOCIATE_RJ, 0, 0, 0, 0, 4, 0, 1, 1, 3))
+    assert asked == [Peer("127.0.0.1", "BARE", "DICOMHUB")]
+    assert bare(listen(authenticate=break_down).port).associate() == bytes((A_ASSOCIATE_RJ, 0, 0, 0, 0, 4, 0, 2, 1, 1))
+    peer = bare(listen(authenticate=lambda peer: Actor("someone")).port)
+    assert peer.associate()[0] == A_ASSOCIATE_AC
+    peer.send_store_command()
+    peer.send(encode_p_data(3, b"data", 16384, is_command=False))
+    assert status(peer.receive_pdu()) == 0
+    assert sink.sources == [Source(Actor("someone"), asked[0], via="dimse")]
 
 
 def test_connection_without_association_request_is_closed_by_artim(listen: Listen, bare: Bare) -> None:

@@ -17,8 +17,8 @@ from pynetdicom.dsutils import encode
 from dicomhub.dicom.matching import Match, Range, SequenceMatch, SingleValue, UIDList, Wildcard, matches
 from dicomhub.dicom.model import Level
 from dicomhub.dimse.contexts import PATIENT_ROOT_FIND, QUERY_TRANSFER_SYNTAXES, STUDY_ROOT_FIND
-from dicomhub.dimse.identifier import Identifier, Unreadable, parse_identifier
-from dicomhub.errors import DicomHubError, InvalidQuery
+from dicomhub.dimse.identifier import Identifier, parse_identifier
+from dicomhub.errors import BadRequest, InvalidQuery
 
 
 def encoded(ds: Dataset, syntax: UID = ExplicitVRLittleEndian) -> bytes:
@@ -101,13 +101,13 @@ def test_unreadable_identifier_is_a_failure_not_a_crash(change: Callable[[bytes]
     ds = Dataset()
     ds.QueryRetrieveLevel, ds.PatientID = "STUDY", "P1"
     for syntax in [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]:
-        with pytest.raises(DicomHubError) as raised:
+        with pytest.raises(BadRequest) as raised:
             parse_identifier(change(encoded(ds, syntax)), syntax, STUDY_ROOT_FIND)
-        assert raised.value.dimse_status in (0xA900, 0xC001)
+        assert raised.value.dimse_status in (0xA900, 0xC000)
 
 
 def test_deflated_identifier_that_is_no_deflate_stream_is_unreadable() -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(BadRequest):
         parse_identifier(b"\xff" * 20, DeflatedExplicitVRLittleEndian, STUDY_ROOT_FIND)
 
 
@@ -219,6 +219,6 @@ def test_list_of_a_thousand_uids_is_one_key() -> None:
 
 
 def test_empty_identifier_is_refused() -> None:
-    with pytest.raises(DicomHubError) as raised:
+    with pytest.raises(BadRequest) as raised:
         parse_identifier(b"", ExplicitVRLittleEndian, STUDY_ROOT_FIND)
-    assert raised.value.dimse_status in (0xA900, 0xC001)
+    assert raised.value.dimse_status in (0xA900, 0xC000)

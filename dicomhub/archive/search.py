@@ -17,6 +17,7 @@ from dicomhub.hooks import Access
 from dicomhub.index import search as index
 from dicomhub.index.plan import Plan, make_plan
 from dicomhub.index.rows import complete
+from dicomhub.index.search_past import search_past
 
 EXAMINED_MAX = 200_000
 """Rows that one search may look at in vain, where the index cannot decide by itself."""
@@ -27,10 +28,11 @@ SEARCH_TIME_S = 30.0
 class SearchResult:
     """What a search finds, as DICOM JSON objects with the attributes of ``Query.include``."""
 
-    def __init__(self, archive: Archive, query: Query, plan: Plan) -> None:
+    def __init__(self, archive: Archive, query: Query, plan: Plan, snapshot: int | None) -> None:
         self._archive = archive
         self._query = query
         self._plan = plan
+        self._snapshot = snapshot
         self._examined = 0
         self._seconds = 0.0
         self.is_truncated = False
@@ -56,7 +58,7 @@ class SearchResult:
         place: index.Place | None = index.Place()
         if remaining == 0:
             return
-        if to_skip and self._plan.is_exact and self._plan.level is not Level.PATIENT:
+        if to_skip and self._plan.is_exact and self._plan.level is not Level.PATIENT and self._snapshot is None:
             place, to_skip = await self._archive.database.read(index.skip, self._plan, to_skip), 0
         while place is not None:
             # One more than is returned tells whether there are more.
@@ -75,11 +77,15 @@ class SearchResult:
     async def _look(self, place: index.Place, wanted: int) -> tuple[list[Attributes], index.Place | None]:
         """One page of the index, with what the index leaves undecided decided."""
         began = time.monotonic()
-        page = await self._archive.database.read(index.search, self._plan, place, wanted)
+        read = self._archive.database.read
+        if self._snapshot is None:
+            page = await read(index.search, self._plan, place, wanted)
+        else:
+            page = await read(search_past, self._plan, self._snapshot, place, wanted)
         found = [row for one in page.rows if (row := await self._decide(one)) is not None]
         self._seconds += time.monotonic() - began
         self._examined += page.examined - len(found)
-        if page.following is not None and not self._plan.is_exact:
+        if page.following is not None and not (self._plan.is_exact and self._snapshot is None):
             self._check_effort()
         return found, page.following
 
@@ -99,7 +105,7 @@ class SearchResult:
         for ref in row.instances:
             try:
                 # What the actor may see is among the conditions.
-                stored = await retrieve_instance(self._archive, ref, SYSTEM)
+                stored = await retrieve_instance(self._archive, ref, SYSTEM, self._snapshot)
             except NotFound:
                 continue  # deleted meanwhile
             known = complete(row.known, await read_attributes(self._archive, stored))
@@ -110,6 +116,11 @@ class SearchResult:
 
 async def search(archive: Archive, query: Query, actor: Actor, snapshot: int | None = None) -> SearchResult:
     """Find the patients, studies, series or instances that match and that the actor may see.
+
+    Parameters
+    ----------
+    snapshot
+        Search the archive as it was when the change sequence stood here; results are in the order of their UIDs then.
 
     Raises
     ------
@@ -122,4 +133,4 @@ async def search(archive: Archive, query: Query, actor: Actor, snapshot: int | N
     # Added last: nothing in the query (fuzzy matching, private creators) may change what the actor's conditions mean.
     plain = query.plain().where(*conditions)
     compile_matches(plain.matches)
-    return SearchResult(archive, query, make_plan(plain))
+    return SearchResult(archive, query, make_plan(plain), snapshot)

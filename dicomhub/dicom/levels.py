@@ -35,7 +35,8 @@ PATIENT_ATTRIBUTES = frozenset(
         PatientBirthDateInAlternativeCalendar PatientDeathDateInAlternativeCalendar PatientAlternativeCalendar
         PatientSex QualityControlSubject StrainDescription StrainNomenclature StrainStockSequence
         StrainAdditionalInformation StrainCodeSequence GeneticModificationsSequence OtherPatientNames OtherPatientIDs
-        OtherPatientIDsSequence ReferencedPatientPhotoSequence ReferencedPatientSequence EthnicGroup EthnicGroupCodeSequence
+        OtherPatientIDsSequence ReferencedPatientPhotoSequence ReferencedPatientSequence EthnicGroup
+        EthnicGroupCodeSequence
         PatientSpeciesDescription PatientSpeciesCodeSequence PatientBreedDescription PatientBreedCodeSequence
         BreedRegistrationSequence ResponsiblePerson ResponsiblePersonRole ResponsibleOrganization PatientComments
         PatientIdentityRemoved DeidentificationMethod DeidentificationMethodCodeSequence PatientBirthName
@@ -119,9 +120,12 @@ INSTANCE_ATTRIBUTES = frozenset(
 """Instance attributes kept in each instance's row; all others are read from its metadata when a search names them."""
 
 TIMEZONE_OFFSET_FROM_UTC = 0x00080201
-"""Of the instance (SOP Common), and returned at every level when known (PS3.18 10.6.3.3)."""
+"""Of the instance (SOP Common), but returned at every level when known (PS3.18 10.6.3.3)."""
+
+INSTANCE_AVAILABILITY = 0x00080056
 
 COMPUTED: Mapping[int, Level] = {
+    INSTANCE_AVAILABILITY: Level.PATIENT,  # the same at every level
     0x00201200: Level.PATIENT,  # Number of Patient Related Studies
     0x00201202: Level.PATIENT,  # Number of Patient Related Series
     0x00201204: Level.PATIENT,  # Number of Patient Related Instances
@@ -190,6 +194,7 @@ _SERIES_KEYS = frozenset(map(key, SERIES_ATTRIBUTES))
 _INSTANCE_KEYS = frozenset(map(key, INSTANCE_ATTRIBUTES))
 _EVERYWHERE = key(TIMEZONE_OFFSET_FROM_UTC)
 
+
 DEPTH: Mapping[Level, int] = {Level.PATIENT: 0, Level.STUDY: 1, Level.SERIES: 2, Level.INSTANCE: 3}
 """Levels from the top: an entity of one level has the attributes of all levels above."""
 
@@ -197,6 +202,11 @@ DEPTH: Mapping[Level, int] = {Level.PATIENT: 0, Level.STUDY: 1, Level.SERIES: 2,
 def level_of(tag: int) -> Level:
     """The level whose entities have the attribute; the instance for whatever no higher level claims."""
     return _LEVELS.get(tag, Level.INSTANCE)
+
+
+def is_returned(tag: int, level: Level) -> bool:
+    """Whether entities of ``level`` have the attribute; those of lower levels are not returned (PS3.18 10.6.3.3)."""
+    return tag == TIMEZONE_OFFSET_FROM_UTC or DEPTH[level_of(tag)] <= DEPTH[level]
 
 
 def is_kept(tag: int) -> bool:

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 from dicomhub.dicom.attributes import Selection
 from dicomhub.dicom.criteria import Match, SingleValue, UIDList, Universal
-from dicomhub.dicom.levels import COMPUTED, DEPTH, is_kept, level_of
-from dicomhub.dicom.matching import Query
+from dicomhub.dicom.levels import DEPTH, INSTANCE_AVAILABILITY, is_kept, is_returned, level_of
+from dicomhub.dicom.matching import Include, Query
 from dicomhub.dicom.model import Level
 from dicomhub.index.conditions import is_exact
 
 STUDY_INSTANCE_UID = 0x0020000D
 SERIES_INSTANCE_UID = 0x0020000E
 SOP_INSTANCE_UID = 0x00080018
-IDENTITIES = frozenset({STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID})
-"""UIDs that rows of lower levels have too."""
-PATIENT_COUNTS = frozenset(tag for tag, level in COMPUTED.items() if level is Level.PATIENT)
+IN_ALL_ROWS = frozenset({STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, INSTANCE_AVAILABILITY})
+"""Attributes that rows of lower levels have too."""
+PATIENT_COUNTS = frozenset({0x00201200, 0x00201202, 0x00201204})
+"""Numbers of Patient Related Studies, Series and Instances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ def make_plan(query: Query) -> Plan:
     own = tuple(match for match in asked if _is_own(match, row_level))
     below = tuple(match for match in asked if not _is_own(match, row_level))
     rest = tuple(match for match in own if not is_exact(match))
+    include = _include(query)
     returned = _returned(query, own)
     paths = returned | {match.path[0] for match in rest}
     return Plan(
@@ -73,18 +75,25 @@ def make_plan(query: Query) -> Plan:
         needs_metadata=row_level is Level.INSTANCE and (query.include == "all" or _needs_metadata(paths)),
         needs_metadata_below=_needs_metadata(match.path[0] for match in below),
         needs_patient_counts=query.level is Level.PATIENT and (query.include == "all" or bool(PATIENT_COUNTS & paths)),
-        selection=Selection(query.include, query.creators),
+        selection=Selection(include, query.creators),
     )
 
 
 def row_levels(tags: Iterable[int]) -> frozenset[Level]:
-    """Levels whose rows have these attributes; UIDs are in the rows of all levels below, too."""
-    levels = frozenset(level_of(tag) for tag in tags if tag not in IDENTITIES)
+    """Levels whose rows have these attributes; what all rows have counts for none."""
+    levels = frozenset(level_of(tag) for tag in tags if tag not in IN_ALL_ROWS)
     return levels - {Level.PATIENT} | {Level.STUDY} if Level.PATIENT in levels else levels
 
 
 def _is_own(match: Match, level: Level) -> bool:
     return DEPTH[level_of(match.path[0])] <= DEPTH[level]
+
+
+def _include(query: Query) -> Include:
+    """What is asked for, without what entities of the level do not have."""
+    if query.include == "all":
+        return "all"
+    return frozenset(path for path in query.include if is_returned(path[0], query.level))
 
 
 def _returned(query: Query, own: tuple[Match, ...]) -> frozenset[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -42,22 +41,44 @@ _ONLINE = {"vr": "CS", "Value": ["ONLINE"]}
 
 def study_attributes(row: Row[Any]) -> Attributes:
     """Attributes of patient and study."""
-    attributes: Attributes = orjson.loads(row.study_attributes)
-    attributes["0020000D"] = _element("UI", [row.study_instance_uid])
-    attributes["00080061"] = _element("CS", each(row.modalities_in_study))
-    attributes["00080062"] = _element("UI", each(row.sop_classes_in_study))
-    attributes["00201206"] = _element("IS", [row.number_of_study_related_series])
-    attributes["00201208"] = _element("IS", [row.number_of_study_related_instances])
+    return as_study(
+        orjson.loads(row.study_attributes),
+        row.study_instance_uid,
+        each(row.modalities_in_study),
+        each(row.sop_classes_in_study),
+        row.number_of_study_related_series,
+        row.number_of_study_related_instances,
+    )
+
+
+def as_study(
+    attributes: Attributes, uid: str, modalities: list[str], sop_classes: list[str], of_series: int, instances: int
+) -> Attributes:
+    """Attributes of a study, with those that the index knows; ``attributes`` becomes the result."""
+    attributes["0020000D"] = _element("UI", [uid])
+    attributes["00080061"] = _element("CS", modalities)
+    attributes["00080062"] = _element("UI", sop_classes)
+    attributes["00201206"] = _element("IS", [of_series])
+    attributes["00201208"] = _element("IS", [instances])
     attributes["00080056"] = _ONLINE
     return attributes
 
 
 def series_attributes(row: Row[Any]) -> Attributes:
     """Attributes of a series, and the study's UID."""
-    attributes: Attributes = orjson.loads(row.series_attributes)
-    attributes["0020000D"] = _element("UI", [row.study_instance_uid])
-    attributes["0020000E"] = _element("UI", [row.series_instance_uid])
-    attributes["00201209"] = _element("IS", [row.number_of_series_related_instances])
+    return as_series(
+        orjson.loads(row.series_attributes),
+        row.study_instance_uid,
+        row.series_instance_uid,
+        row.number_of_series_related_instances,
+    )
+
+
+def as_series(attributes: Attributes, study_uid: str, uid: str, instances: int) -> Attributes:
+    """Attributes of a series, with those that the index knows; ``attributes`` becomes the result."""
+    attributes["0020000D"] = _element("UI", [study_uid])
+    attributes["0020000E"] = _element("UI", [uid])
+    attributes["00201209"] = _element("IS", [instances])
     attributes["00080056"] = _ONLINE
     return attributes
 
@@ -100,6 +121,5 @@ def _is_of_instance(tag: str) -> bool:
     return level_of(int(tag, 16)) is Level.INSTANCE
 
 
-def _element(vr: str, values: Iterable[Any]) -> Attributes:
-    found = list(values)
-    return {"vr": vr, "Value": found} if found else {"vr": vr}
+def _element(vr: str, values: list[Any]) -> Attributes:
+    return {"vr": vr, "Value": values} if values else {"vr": vr}

@@ -39,10 +39,7 @@ NOT_OFFERED = (
     ("Modality Worklist, MPPS, UPS, Instance Availability Notification, Relevant Patient Information", ""),
     ("Storage as SCU: the server sends nothing by itself", ""),
     ("Patient/Study Only model", "retired"),
-    (
-        "Extended negotiation: relational queries, fuzzy matching, date-time matching",
-        "`fuzzymatching=true` is answered with a `Warning`",
-    ),
+    ("Extended negotiation of C-FIND: relational queries, fuzzy and combined date-time matching", "QIDO-RS has them"),
     ("WADO-URI, XML representations (`application/dicom+xml`)", "WADO-RS and JSON instead"),
     ("Worklist service, non-patient instances, and capabilities description of PS3.18", ""),
     ("DELETE of studies, series or instances over DICOMweb", "not in the standard; refused with 405"),

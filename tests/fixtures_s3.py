@@ -47,7 +47,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     folder, port = tmp_path_factory.mktemp("s3"), _free_port()
     (folder / "archive").mkdir()
     command = [binary, "serve", "s3", str(folder), f"--addr=127.0.0.1:{port}", f"--auth-key={ACCESS_KEY},{SECRET_KEY}"]
-    command += ["--config=/dev/null", "--vfs-cache-mode=off", "--dir-cache-time=0s"]
+    command += ["--config=/dev/null", "--vfs-cache-mode=off"]
     with (folder.parent / "rclone.log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
     try:
@@ -70,10 +70,11 @@ def _wait(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
     raise RuntimeError(f"rclone does not start: {log.read_text(errors='replace')[-2000:]}")
 
 
-@pytest.fixture
-def s3_environment(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+@pytest.fixture(scope="module")
+def s3_credentials(s3_server: S3Server) -> Iterator[S3Server]:
     """The server, with its credentials in the environment."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    return s3_server
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        environment.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield s3_server

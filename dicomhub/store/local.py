@@ -70,7 +70,7 @@ class LocalStore:
 
     def _put(self, staged: Sequence[Staged]) -> None:
         with explained():
-            for one in staged:
+            for one in {one.digest: one for one in staged}.values():
                 self._put_file(one)
             # A rename is durable when its folder is flushed.
             for first in {one.digest[0] for one in staged}:

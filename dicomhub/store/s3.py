@@ -93,7 +93,7 @@ class S3Store:
         """See `dicomhub.store.BlobStore.put`."""
         with _explained():
             async with asyncio.TaskGroup() as group:
-                for one in staged:
+                for one in {one.digest: one for one in staged}.values():
                     group.create_task(self._upload(one))
 
     async def _upload(self, staged: Staged) -> None:
@@ -260,7 +260,10 @@ class S3Store:
                     CopySourceRange=f"bytes={start}-{min(size, start + COPY_MAX) - 1}",
                     PartNumber=number,
                 )
-                done.append({"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]})
+                etag = answer.get("CopyPartResult", {}).get("ETag")
+                if etag is None:
+                    raise Unavailable(f"the bucket's server cannot copy {size} bytes in parts")
+                done.append({"PartNumber": number, "ETag": etag})
             await self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": done})
         except BaseException:
             await asyncio.shield(self._client.abort_multipart_upload(**upload))

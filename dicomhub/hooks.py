@@ -24,7 +24,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -226,26 +226,28 @@ def load(config: Config) -> Hooks:
         When a name is unknown, given twice, or a plugin cannot be imported; the message lists what there is.
     """
     in_folder = _from_folder(config.plugin_dir)
-    available = {**_from_entry_points(), **in_folder}
     wanted = [*config.plugins, *(name for name in in_folder if name not in config.plugins)]
     if len(set(wanted)) != len(wanted):
         raise ConfigurationError(f"plugins: a name is given twice in {wanted}")
+    installed = {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINT_GROUP)}
     plugins = []
     for name in wanted:
-        if name not in available:
-            raise ConfigurationError(f"plugins: there is no {name!r}; installed are {sorted(available) or 'none'}")
-        plugins.append(available[name](dict(config.plugin_settings.get(name, {}))))
+        if name in in_folder:
+            plugin = in_folder[name]
+        elif name in installed:
+            plugin = _loaded(installed[name])
+        else:
+            raise ConfigurationError(f"plugins: there is no {name!r}; installed are {sorted(installed) or 'none'}")
+        plugins.append(plugin(dict(config.plugin_settings.get(name, {}))))
     return Hooks(plugins)
 
 
-def _from_entry_points() -> dict[str, type[Plugin]]:
-    found: dict[str, type[Plugin]] = {}
-    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
-        try:
-            found[entry_point.name] = entry_point.load()
-        except ImportError as error:
-            raise ConfigurationError(f"plugins: {entry_point.name} cannot be imported: {error}") from error
-    return found
+def _loaded(entry_point: EntryPoint) -> type[Plugin]:
+    try:
+        plugin: type[Plugin] = entry_point.load()
+    except ImportError as error:
+        raise ConfigurationError(f"plugins: {entry_point.name} cannot be imported: {error}") from error
+    return plugin
 
 
 def _from_folder(folder: Path | None) -> dict[str, type[Plugin]]:

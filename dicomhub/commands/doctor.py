@@ -19,7 +19,7 @@ from dicomhub.app import check, open_archive
 from dicomhub.config import Config
 from dicomhub.errors import DicomHubError
 from dicomhub.index import history
-from dicomhub.web.viewer import find_viewer
+from dicomhub.web.viewer import viewer_folder
 
 SLOW_FLUSH_MS = 20.0
 """Milliseconds of a flush above which stores will feel slow."""
@@ -111,8 +111,8 @@ def _port(config: Config, name: str) -> Finding:
 
 
 def _viewer(config: Config) -> Finding:
-    folder = find_viewer(config)
-    if folder is None:
+    folder = viewer_folder(config)
+    if not (folder / "index.html").is_file():
         return Finding("warn", "viewer", "not built: run 'make viewer' (needs Node.js and npm); all else works without")
     return Finding("ok", "viewer", str(folder))
 

@@ -168,14 +168,18 @@ class AcceptedAssociation(Association):
         operation.drain()
 
     def _service(self, context: PresentationContext, operation: Operation) -> Service | None:
-        """The service for a request, or a refusal sent."""
+        """The service for a request, or a refusal sent.
+
+        The SOP class may be another one of the same service than the context's: senders choose the context by a file
+        meta information that contradicts the data set, and nothing that we do depends on it.
+        """
         offer = self._terms.offers.get(operation.command.field)
         if offer is None or context.abstract_syntax not in offer.sop_classes:
             operation.drain()
             operation.respond(UNRECOGNIZED_OPERATION, "No such operation for the SOP class")
-        elif operation.command.sop_class_uid != context.abstract_syntax:
+        elif operation.command.sop_class_uid not in offer.sop_classes:
             operation.drain()
-            operation.respond(SOP_CLASS_NOT_SUPPORTED, "SOP class is not that of the presentation context")
+            operation.respond(SOP_CLASS_NOT_SUPPORTED, "The SOP class is not one of the presentation context's service")
         else:
             return offer.service
         return None

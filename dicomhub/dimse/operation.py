@@ -198,7 +198,9 @@ class Operation:
     def fail(self, error: Exception) -> None:
         """Send the failure that ``error`` stands for; what nobody foresaw is logged and hidden."""
         if isinstance(error, DicomHubError):
-            self.respond(error.dimse_status, error.message)
+            status, field = error.dimse_status, self.command.field
+            LOGGER.info("Command %04X of %s is answered %04X: %s", field, self.source.actor.name, status, error.message)
+            self.respond(status, error.message)
         else:
             LOGGER.error("Command %04X of %s failed", self.command.field, self.source.actor.name, exc_info=error)
             self.respond(PROCESSING_FAILURE, "Internal error, see the server's log")

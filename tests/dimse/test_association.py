@@ -22,19 +22,12 @@ from dicomhub.dimse.operation import encode_p_data
 from dicomhub.dimse.transport import BUFFER_BYTES
 from dicomhub.errors import Unauthenticated
 from dicomhub.events import Actor, Peer, Source
-from tests.dimse.conftest import CT_IMAGE_STORAGE, BarePeer, HashSink, Listen, Run
+from tests.dimse.conftest import CT_IMAGE_STORAGE, BarePeer, HashSink, Listen, Run, eventually
 
 A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_RELEASE_RP, A_ABORT = 2, 3, 6, 7
 A_RELEASE_RQ_PDU = b"\x05\x00\x00\x00\x00\x04\x00\x00\x00\x00"
 
 Bare = Callable[..., BarePeer]
-
-
-def eventually(condition: Callable[[], bool], timeout_s: float = 5) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return condition()
 
 
 def data_set_of(path: Path) -> bytes:
@@ -427,7 +420,7 @@ def test_unknown_operation_and_wrong_sop_class_are_answered_and_the_association_
     assert status(peer.receive_pdu()) == 0x0211
     peer.send_echo(sop_class=CT_IMAGE_STORAGE)
     assert status(peer.receive_pdu()) == 0x0122
-    peer.send_store_command(sop_class="1.2.840.10008.5.1.4.1.1.4")
+    peer.send_store_command(sop_class="1.2.826.0.1.999.1")
     peer.send(encode_p_data(3, b"data", 16384, is_command=False))
     assert status(peer.receive_pdu()) == 0x0122
     peer.send_echo()

@@ -27,8 +27,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     help="DICOMweb and DIMSE server over a content-addressed, versioned store.\n\n"
-    "Every setting can be given as an option (the common ones), as a variable `DICOMHUB_<NAME>`, or in `dicomhub.toml`; "
-    "the first of these wins.",
+    "Every setting is a variable `DICOMHUB_<NAME>` and a key of `dicomhub.toml`, the common ones are options too; "
+    "options win over variables, variables over the file.",
 )
 
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded database and blobs. [default: data]")]
@@ -116,7 +116,9 @@ def import_(
 def verify(
     config_file: ConfigFile = None,
     data_dir: DataDir = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Look for missing blobs only; do not read their bytes.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Look for missing blobs only; do not read their bytes.")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Prove that every version in the index can be read back bit for bit.
@@ -169,7 +171,7 @@ def main() -> None:
 
 
 def _plugins() -> tuple[hooks.Plugin, ...]:
-    """Configured plugins; --help and doctor must work with a broken configuration too, so errors wait for the command."""
+    """Configured plugins. --help and doctor work with a broken configuration too, so errors wait for the command."""
     try:
         return hooks.load(load_config()).plugins
     except ConfigurationError:

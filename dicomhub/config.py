@@ -1,4 +1,4 @@
-"""One frozen, typed configuration: command-line options over `DICOMHUB_*` variables over ``dicomhub.toml`` over defaults."""
+"""One frozen, typed configuration: options over `DICOMHUB_*` variables over ``dicomhub.toml`` over defaults."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@
     ├── Unavailable                     503  0x0110  a part we need does not answer (in time)
     │   └── OutOfResources              503  0xA700  disk, memory or a configured limit
     ├── BadRequest                      400  0xC000  the request cannot be understood
-    │   └── InvalidQuery                400  0xA900  a matching key or parameter is wrong (PS3.18 8.3.4, PS3.4 C.4.1.1.4)
+    │   └── InvalidQuery                400  0xA900  a matching key or parameter is wrong (PS3.18 8.3.4)
     ├── Unauthenticated                 401  0x0124  we do not know who asks
     ├── Forbidden                       403  0x0124  we know, and may not
     ├── NotFound                        404  0x0112  no such resource
@@ -24,7 +24,8 @@
         ├── MismatchedStudy             409  0xA900  not of the study named by the target resource
         └── UnsupportedSOPClass         409  0x0122
 
-Each class carries ``http_status``, ``dimse_status`` and (for refused instances) ``failure_reason``; the faces look nothing else up.
+Each class carries ``http_status``, ``dimse_status`` and (for refused instances) ``failure_reason``; the faces look
+nothing else up.
 """
 
 from __future__ import annotations

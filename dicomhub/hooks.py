@@ -1,20 +1,21 @@
 """The whole plugin interface on one page.
 
-A plugin is a class that derives from `Plugin`, has a ``name`` and overrides what it needs; only what is overridden is called.
-It imports `dicomhub.plugin` and nothing else of dicomhub. It is found by the entry point group ``dicomhub.plugins`` or in the
-configured ``plugin_dir``. Installed plugins run when ``plugins`` names them, those of the folder always; in the order of ``plugins``.
+A plugin is a class that derives from `Plugin`, has a ``name`` and overrides what it needs; only what is overridden is
+called. It imports `dicomhub.plugin` and nothing else of dicomhub. It is found by the entry point group
+``dicomhub.plugins`` or in the configured ``plugin_dir``. Installed plugins run when ``plugins`` names them, those of the
+folder always; in the order of ``plugins``.
 
-================  =====================================================  =====================================================
-kind              methods                                                when, and what the answer means
-================  =====================================================  =====================================================
-declaration       `routes`, `commands`, `migrations`                     once, at start-up
-life              `startup`, `shutdown`                                  in configured order, and in reverse
-intervention      `authenticate`, `restrict`, `coerce`                   awaited before the answer; an error refuses the request
-in the commit     `commit`                                               inside the transaction of the change; an error refuses
-                                                                         only its own instance
-notification      `notify`                                               after the commit, at least once, in order; an error is
-                                                                         retried and shown by ``/readyz``, never in an answer
-================  =====================================================  =====================================================
+================  ======================================  ===========================================================
+kind              methods                                 when, and what the answer means
+================  ======================================  ===========================================================
+declaration       `routes`, `commands`, `migrations`      once, at start-up
+life              `startup`, `shutdown`                   in configured order, and in reverse
+intervention      `authenticate`, `restrict`, `coerce`    awaited before the answer; an error refuses the request
+in the commit     `commit`                                inside the transaction of the change; an error refuses only
+                                                          its own instance
+notification      `notify`                                after the commit, at least once, in order; an error is
+                                                          retried and shown by ``/readyz``, never in an answer
+================  ======================================  ===========================================================
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Incoming:
     transfer_syntax_uid: str
     source: Source
     dataset: Dataset
-    """The data set without bulk values (pixel data and other large values are absent). A copy: changing it has no effect."""
+    """The data set without bulk values (pixel data and other large ones). A copy: changing it has no effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class Plugin:
         return None
 
     def migrations(self) -> Path | None:
-        """Folder with Alembic revisions of the plugin's own tables (branch label = ``name``, table names start with it)."""
+        """Folder with Alembic revisions of the plugin's own tables, whose names, and the branch label, begin with `name`."""
         return None
 
     # ---- life
@@ -132,7 +133,7 @@ class Plugin:
         return None
 
     async def restrict(self, actor: Actor, access: Access) -> Sequence[Match]:
-        """Conditions that are AND-ed into every search and retrieve of ``actor``; raise `Forbidden` to refuse outright."""
+        """Conditions that are AND-ed into every search and retrieve of ``actor``; or raise `Forbidden`."""
         return ()
 
     async def coerce(self, incoming: Incoming) -> Coercion | None:

@@ -40,8 +40,8 @@ def shared_data() -> Path:
 def make_instance_bytes(**attributes: Any) -> bytes:
     """A small CT image as Part 10 bytes; attributes by keyword override or (None) remove.
 
-    ``rows``, ``columns`` and ``frames`` shape the pixel data, ``pixels`` gives its bytes, ``transfer_syntax`` its encoding
-    (native ones only).
+    ``rows``, ``columns`` and ``frames`` shape the pixel data, ``pixels`` gives its bytes, ``transfer_syntax`` its
+    encoding (native ones only).
     """
     rows, columns = attributes.pop("rows", 8), attributes.pop("columns", 8)
     frames, pixels = attributes.pop("frames", 1), attributes.pop("pixels", None)
@@ -131,9 +131,7 @@ def store(client: TestClient[web.Request, web.Application]) -> Store:
             for instance in instances
         )
         headers = {"Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}'}
-        response = await client.post(
-            "/dicom-web/studies", data=body + f"--{boundary}--".encode(), headers=headers
-        )
+        response = await client.post("/dicom-web/studies", data=body + f"--{boundary}--".encode(), headers=headers)
         assert response.status == status, await response.text()
         result: dict[str, Any] = await response.json(content_type="application/dicom+json")
         return result

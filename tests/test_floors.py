@@ -38,7 +38,9 @@ def imported(path: Path) -> set[str]:
             continue
         if isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: relative import"
-            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "dicomhub" else [node.module]
+            names = (
+                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "dicomhub" else [node.module]
+            )
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         else:
@@ -104,11 +106,18 @@ def test_core_names_no_plugin() -> None:
 
 
 def test_no_file_is_too_long() -> None:
-    long = {str(path.relative_to(ROOT)): n for path in ROOT.glob("*/**/*.py") if ".venv" not in path.parts
-            and "node_modules" not in path.parts and (n := len(path.read_text().splitlines())) > 600}
+    long = {
+        str(path.relative_to(ROOT)): n
+        for path in ROOT.glob("*/**/*.py")
+        if ".venv" not in path.parts
+        and "node_modules" not in path.parts
+        and (n := len(path.read_text().splitlines())) > 600
+    }
     assert not long
 
 
-@pytest.mark.parametrize("module", ["dicomhub.plugin", "dicomhub.hooks", "dicomhub.cli", "dicomhub.web", "dicomhub.dimse.server"])
+@pytest.mark.parametrize(
+    "module", ["dicomhub.plugin", "dicomhub.hooks", "dicomhub.cli", "dicomhub.web", "dicomhub.dimse.server"]
+)
 def test_every_door_imports_alone(module: str) -> None:
     subprocess.run([sys.executable, "-c", f"import {module}"], check=True, timeout=60)

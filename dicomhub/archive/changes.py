@@ -1,4 +1,4 @@
-"""The change feed, and its delivery to plugins: at least once, in order, one deliverer per plugin in the whole cluster."""
+"""The change feed, and its delivery to plugins: at least once, in order, by one deliverer per plugin in the cluster."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BACKOFF_MAX_S = 60.0
 
 
 async def feed(archive: Archive, after: int, limit: int, wait_s: float = 0.0) -> list[Change]:
-    """Changes with a sequence number above ``after``, oldest first; waits up to ``wait_s`` seconds for the first one."""
+    """Changes with a sequence number above ``after``, oldest first; waits up to ``wait_s`` seconds for the first."""
     deadline = time.monotonic() + wait_s
     while True:
         changes: list[Change] = await archive.database.read(history.changes, after, limit)

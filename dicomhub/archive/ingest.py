@@ -1,8 +1,8 @@
 """The one way in, for C-STORE, STOW-RS, import and plugins.
 
 1. `receiver` takes the bytes as they come: split, hash, stage (any thread, memory independent of size).
-2. `store` lets plugins coerce, makes the parts durable, and commits the row, the change and the plugins' own rows in one
-   transaction. Only then does the sender hear of success.
+2. `store` lets plugins coerce, makes the parts durable, and commits the row, the change and the plugins' own rows in
+   one transaction. Only then does the sender hear of success.
 
 A failure anywhere leaves at most unreferenced blobs, which the sweep deletes after a grace time.
 """

@@ -30,7 +30,7 @@ PAGE = 200
 """Instances that one look into the index brings."""
 
 BULKDATA_PLACEHOLDER = b'"BulkDataURI":"@bulk'
-"""How stored metadata begins a BulkDataURI. Inside a JSON string the quotes would be escaped, so a value cannot forge it."""
+"""How stored metadata begins a BulkDataURI. In a JSON string the quotes are escaped, so no value can forge it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,6 @@ class StoredInstance:
     def view(self) -> Recipe:
         """Recipe of the parsed form: the received bytes, or the inflated ones of a deflated file."""
         return recipe_of(self.located.view_recipe or self.located.recipe)
-
 
     @property
     def view_transfer_syntax_uid(self) -> str:

@@ -87,7 +87,7 @@ async def run_import(config: Config, paths: list[Path], *, jobs: int, progress: 
 
 
 def _files(paths: list[Path]) -> Iterator[tuple[Path, bool]]:
-    """Every regular file below ``paths``, and whether it was named itself; symbolic links to folders are not followed."""
+    """Every file below ``paths``, and whether it was named itself; symbolic links to folders are not followed."""
     for path in paths:
         if not path.is_dir():
             yield path, True
@@ -145,6 +145,7 @@ class Advance:
         self._task = progress.add_task("Importing", total=total) if progress is not None else None
 
     def __call__(self) -> None:
+        """One file is done."""
         if self._progress is not None and self._task is not None:
             self._progress.advance(self._task)
 
@@ -157,5 +158,3 @@ def _progress(show: bool, total: int) -> Iterator[Advance]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         yield Advance(progress, total)
-
-

@@ -58,7 +58,9 @@ def _with_ports(config: Config) -> Config:
                 probe.bind((config.host, port))
             except OSError as error:
                 option = "--" + name.replace("_", "-")
-                raise ConfigurationError(f"{name}: {config.host}:{port} cannot be bound ({error.strerror}); set {option}") from error
+                raise ConfigurationError(
+                    f"{name}: {config.host}:{port} cannot be bound ({error.strerror}); set {option}"
+                ) from error
             chosen[name] = probe.getsockname()[1]
     return config.model_copy(update=chosen)
 
@@ -164,5 +166,3 @@ def _stop(workers: list[BaseProcess]) -> None:
         process.join(max(0.0, deadline - time.monotonic()))
         if process.is_alive():
             process.kill()
-
-

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from aiohttp import web
 
 from dicomhub.archive import Archive
@@ -42,5 +41,3 @@ async def start(app: web.Application, host: str, port: int, *, reuse_port: bool)
         await runner.cleanup()
         raise
     return runner, runner.addresses[0][1]
-
-

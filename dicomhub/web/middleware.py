@@ -90,7 +90,9 @@ async def access_log(request: web.Request, handler: Handler) -> web.StreamRespon
         return response
     finally:
         milliseconds = round(1000 * (time.perf_counter() - began), 1)
-        log.info("request", method=request.method, path=request.path, status=status, ms=milliseconds, peer=request.remote)
+        log.info(
+            "request", method=request.method, path=request.path, status=status, ms=milliseconds, peer=request.remote
+        )
 
 
 @web.middleware

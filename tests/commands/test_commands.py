@@ -41,7 +41,12 @@ def server(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str
     port = free_port()
     command = [*DICOMHUB, "serve", "--data-dir", str(folder / "data"), "--http-port", str(port), "--dimse-port", "0"]
     process = subprocess.Popen(
-        [*command, *arguments], cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*command, *arguments],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     try:
         wait_ready(process, port)
@@ -107,14 +112,16 @@ def test_wrong_setting_is_named_with_exit_status_2(tmp_path):
 
 
 def test_unknown_key_in_the_file_is_named(tmp_path):
-    (tmp_path / "dicomhub.toml").write_text('http_prot = 1\n')
+    (tmp_path / "dicomhub.toml").write_text("http_prot = 1\n")
     result = run("doctor", cwd=tmp_path)
     assert result.returncode == 2
     assert "http_prot" in result.stderr
 
 
 def test_file_variable_and_option_have_their_precedence(tmp_path):
-    (tmp_path / "dicomhub.toml").write_text('ae_title = "FILE"\ndata_dir = "from-file"\nhttp_port = 0\ndimse_port = 0\n')
+    (tmp_path / "dicomhub.toml").write_text(
+        'ae_title = "FILE"\ndata_dir = "from-file"\nhttp_port = 0\ndimse_port = 0\n'
+    )
     result = run("doctor", "--data-dir", "from-option", cwd=tmp_path, DICOMHUB_DATA_DIR="from-variable")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "from-option" in result.stdout
@@ -201,7 +208,9 @@ def test_import_beside_a_running_server_is_seen_by_it(tmp_path, make_instance):
 def test_verify_finds_and_names_a_changed_byte(tmp_path, make_instance):
     (tmp_path / "a.dcm").write_bytes(make_instance(rows=512, columns=512))
     assert run("import", "a.dcm", cwd=tmp_path).returncode == 0
-    (blob,) = [path for path in (tmp_path / "data" / "blobs").rglob("*") if path.is_file() and path.stat().st_size > 99999]
+    (blob,) = [
+        path for path in (tmp_path / "data" / "blobs").rglob("*") if path.is_file() and path.stat().st_size > 99999
+    ]
     blob.chmod(0o600)
     with blob.open("r+b") as file:
         file.seek(1000)

@@ -111,7 +111,9 @@ async def test_missing_uid_is_refused_and_the_neighbour_is_stored(client, make_i
     assert "Warning" in response.headers
 
 
-@pytest.mark.parametrize("bad", [b"hello, this is no DICOM " * 20, b"\xff\xd8\xff\xe0" + b"\0" * 500, b"x", b"PK\3\4" * 99])
+@pytest.mark.parametrize(
+    "bad", [b"hello, this is no DICOM " * 20, b"\xff\xd8\xff\xe0" + b"\0" * 500, b"x", b"PK\3\4" * 99]
+)
 async def test_what_is_not_dicom_is_refused(client, bad):
     response = await client.post(URL, data=multipart(bad), headers=HEADERS)
     assert response.status == 409
@@ -124,7 +126,9 @@ async def test_truncated_instance_leaves_nothing(client, make_instance, config):
     response = await client.post(URL, data=multipart(whole[: len(whole) // 2]), headers=HEADERS)
     assert response.status == 409
     assert await (await client.get(URL)).json(content_type=None) == []
-    assert not [path for path in (config.data_dir / "blobs").rglob("*") if path.is_file() and path.stat().st_size > 4096]
+    assert not [
+        path for path in (config.data_dir / "blobs").rglob("*") if path.is_file() and path.stat().st_size > 4096
+    ]
 
 
 async def test_instance_of_another_study_is_refused(client, make_instance):

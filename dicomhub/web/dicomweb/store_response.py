@@ -38,8 +38,8 @@ class Outcome:
 def response(outcome: Outcome, base_url: str) -> web.Response:
     """Status and body for what was and was not stored.
 
-    Status (PS3.18 Table 10.5.3-1): 200 all stored, 202 some failed or were changed, 409 none stored, 503 none stored for want of
-    resources. The type is exactly ``application/dicom+json``: clients compare it by equality.
+    Status (PS3.18 Table 10.5.3-1): 200 all stored, 202 some failed or were changed, 409 none stored, 503 none stored
+    for want of resources. The type is exactly ``application/dicom+json``: clients compare it by equality.
     """
     headers = {}
     if outcome.failures:

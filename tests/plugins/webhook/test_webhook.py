@@ -9,11 +9,11 @@ import hmac
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from dicomhub_plugins.webhook import WebhookPlugin
 
 from dicomhub.archive.changes import deliver
 from dicomhub.errors import ConfigurationError
 from dicomhub.hooks import Hooks
-from dicomhub_plugins.webhook import WebhookPlugin
 
 
 class Receiver:
@@ -23,6 +23,7 @@ class Receiver:
         self.messages: list[dict] = []
         self.signatures: list[tuple[str, bytes]] = []
         self.statuses: list[int] = []
+        self.arrived = asyncio.Event()
 
     async def take(self, request: web.Request) -> web.Response:
         body = await request.read()
@@ -30,12 +31,14 @@ class Receiver:
             return web.Response(status=self.statuses.pop(0))
         self.signatures.append((request.headers.get("X-Dicomhub-Signature", ""), body))
         self.messages.append(await request.json())
+        self.arrived.set()
         return web.Response()
 
     async def sequences(self, count: int) -> list[int]:
         async with asyncio.timeout(20):
             while sum(len(message["changes"]) for message in self.messages) < count:
-                await asyncio.sleep(0.02)
+                await asyncio.wait_for(self.arrived.wait(), 20)
+                self.arrived.clear()
         return [change["sequence"] for message in self.messages for change in message["changes"]]
 
 
@@ -94,5 +97,5 @@ async def test_failing_receiver_gets_it_again_and_readyz_shows_why(receiver, del
 
 @pytest.mark.parametrize("settings", [{}, {"url": "ftp://x/y"}, {"url": "http://x/", "actions": "exploded"}])
 def test_wrong_settings_are_named(settings):
-    with pytest.raises(ConfigurationError, match="plugin_settings.webhook"):
+    with pytest.raises(ConfigurationError, match=r"plugin_settings\.webhook"):
         WebhookPlugin(settings)

@@ -2,8 +2,8 @@
 
 A plugin is a class that derives from `Plugin`, has a ``name`` and overrides what it needs; only what is overridden is
 called. It imports `dicomhub.plugin` and nothing else of dicomhub. It is found by the entry point group
-``dicomhub.plugins`` or in the configured ``plugin_dir``. Installed plugins run when ``plugins`` names them, those of the
-folder always; in the order of ``plugins``.
+``dicomhub.plugins`` or in the configured ``plugin_dir``. Installed plugins run when ``plugins`` names them, those of
+the folder always; in the order of ``plugins``.
 
 ================  ======================================  ===========================================================
 kind              methods                                 when, and what the answer means
@@ -115,7 +115,7 @@ class Plugin:
         return None
 
     def migrations(self) -> Path | None:
-        """Folder with Alembic revisions of the plugin's own tables, whose names, and the branch label, begin with `name`."""
+        """Folder with Alembic revisions of the plugin's own tables; table names and branch label begin with `name`."""
         return None
 
     # ---- life

@@ -77,10 +77,10 @@ async def _turn(archive: Archive, plugin: Plugin, owner: str) -> float:
         async with asyncio.timeout(NOTIFY_TIMEOUT_S):
             await plugin.notify(InstancesChanged(tuple(changes)))
     except Exception as error:
-        pause = min(BACKOFF_MAX_S, 0.5 * 2 ** min(cursor.failures, 10))
+        pause = min(BACKOFF_MAX_S, 0.5 * 2.0 ** min(cursor.failures, 10))
         text = f"{type(error).__name__}: {error}"[:500]
         log.warning("plugin failed on a notification", plugin=plugin.name, error=text, retry_in_s=pause)
         await archive.database.write(history.failed, plugin.name, text, time.time() + pause)
-        return min(pause, POLL_S)
+        return float(min(pause, POLL_S))
     await archive.database.write(history.delivered, plugin.name, changes[-1].sequence)
     return 0.0

@@ -10,7 +10,8 @@ from dicomhub.web.keys import ACTOR
 
 def actor(request: web.Request) -> Actor:
     """The authenticated actor, or the anonymous one where nobody has to log in."""
-    return request.get(ACTOR, ANONYMOUS)
+    known: Actor = request.get(ACTOR, ANONYMOUS)
+    return known
 
 
 def peer(request: web.Request) -> Peer:

@@ -1,5 +1,5 @@
 """Delivers the change feed to an HTTP endpoint, signed, at least once and in order."""
 
-from dicomhub_plugins.webhook.plugin import WebhookPlugin
+from .plugin import WebhookPlugin
 
 __all__ = ["WebhookPlugin"]

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import typer
 
-from dicomhub.plugin import Archive, Change, ConfigurationError, Event, InstancesChanged, Plugin, Unavailable
+from dicomhub.plugin import Archive, Change, ConfigurationError, Event, Plugin, Unavailable
 
 TIMEOUT_S = 20.0
 """Seconds the receiver gets to answer; what takes longer is delivered again."""
@@ -52,8 +52,6 @@ class WebhookPlugin(Plugin):
 
     async def notify(self, event: Event) -> None:
         """Post the changes; anything but a 2xx answer has the core try again, later and in the same order."""
-        if not isinstance(event, InstancesChanged):
-            return
         changes = [describe(c) for c in event.changes if not self.actions or c.action.value in self.actions]
         if changes:
             await self._post({"event": "instances-changed", "changes": changes})

@@ -76,13 +76,13 @@ def read_prologue(data: bytes | bytearray, *, complete: bool = True, transfer_sy
     meta_offset = 132 if data[128:132] == b"DICM" else 0
     pos, uid, expected = meta_offset, "", -1
     while data[pos : pos + 2] == b"\x02\x00" and not (uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN and pos == expected):
-        if pos > MAX_FILE_META:
-            raise NotDicom(f"file meta information (group 0002) has more than {MAX_FILE_META} bytes")
         begin, stop = _meta_value(data, pos)
+        if stop > MAX_FILE_META:
+            raise NotDicom(f"file meta information (group 0002) has more than {MAX_FILE_META} bytes")
         if stop > len(data):
             if complete:
                 raise NotDicom(f"the bytes end inside the file meta information (group 0002) at byte {pos}")
-            return max(stop, pos + 12) if stop <= MAX_FILE_META else MAX_FILE_META + len(data)
+            return max(stop, pos + 12)
         tag = _tag(data, pos)
         if tag == _TRANSFER_SYNTAX_UID:
             uid = data[begin:stop].decode("latin-1").strip(" \0")

@@ -242,17 +242,15 @@ def _at_offsets(scanned: FragmentScanner, offsets: tuple[int, ...]) -> list[int]
 
 def _first_fragments(scanned: FragmentScanner, number_of_frames: int) -> list[int]:
     """Index of the first fragment of each frame; empty when nothing tells."""
-    by_table = _at_offsets(scanned, _unpack("I", scanned.offset_table))
-    if len(by_table) == number_of_frames:
-        return by_table
-    if number_of_frames == 1 and not by_table:
+    if number_of_frames == 1:  # whatever a table says: some writers list the fragments of a single frame
         return [0]
+    by_table = _at_offsets(scanned, _unpack("I", scanned.offset_table))
+    every = list(range(len(scanned.starts)))
+    if by_table:
+        return every if len(every) == number_of_frames else by_table
     for candidate in _guesses(scanned):
         if len(candidate) == number_of_frames:
             return candidate
-    if by_table:
-        return by_table
-    every = list(range(len(scanned.starts)))
     if scanned.marks[0] & BEGINS:
         return [index for index in every if index == 0 or scanned.marks[index] & BEGINS]
     return every if len(every) < number_of_frames else []

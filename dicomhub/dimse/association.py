@@ -17,7 +17,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
 from dicomhub.dimse.command import RESPONSE, Command, CommandField
-from dicomhub.dimse.contexts import supported_among
+from dicomhub.dimse.contexts import extended_negotiation, supported_among
 from dicomhub.dimse.operation import Messages, Operation, Service
 from dicomhub.dimse.upper_layer import Ended, UpperLayer
 from dicomhub.errors import Forbidden, Unauthenticated
@@ -45,7 +45,7 @@ class Offer:
 class Terms:
     """What all associations of a server have in common."""
 
-    ae: ApplicationEntity
+    ae: Node
     offers: Mapping[int, Offer]
     """By Command Field (0000,0100) of the request."""
     max_pdu: int
@@ -55,6 +55,15 @@ class Terms:
     """Who a requestor is; raises `Unauthenticated` or `Forbidden` to refuse it."""
     wake_fd: int = -1
     """Becomes readable when the server stops; the listener's to set."""
+
+
+class Node(ApplicationEntity):
+    """Our application entity: its limit of associations counts those that are served or may become so."""
+
+    @property
+    def active_associations(self) -> list[Association]:
+        """Without those that only wait for their peer to close the connection."""
+        return [a for a in super().active_associations if not (a.is_rejected or a.is_aborted or a.is_released)]
 
 
 class AcceptedAssociation(Association):
@@ -80,6 +89,7 @@ class AcceptedAssociation(Association):
         self.acceptor.implementation_class_uid = terms.ae.implementation_class_uid
         self.acceptor.implementation_version_name = terms.ae.implementation_version_name
         self.bind(evt.EVT_REQUESTED, self._negotiate)
+        self.bind(evt.EVT_SOP_EXTENDED, lambda event: extended_negotiation(event.app_info))
         self._source = Source(via="dimse")
 
     def _bind_defaults(self) -> None:
@@ -132,6 +142,7 @@ class AcceptedAssociation(Association):
 
     def _run_reactor(self) -> None:
         """Serve requests until release, abort, loss, silence or stop; called by pynetdicom after negotiation."""
+        LOGGER.info("%s: association of %s", self.name, self._source.actor.name)
         messages = Messages(
             self.upper_layer,
             self.requestor.maximum_length or 0,
@@ -142,8 +153,7 @@ class AcceptedAssociation(Association):
             while True:
                 self._serve(messages, *messages.next_command())
         except Ended as ended:
-            LOGGER.info("%s: %s", self.name, ended)
-        self._leave()
+            self._leave(str(ended))
 
     def _serve(self, messages: Messages, context_id: int, command: Command) -> None:
         context = self._accepted_cx.get(context_id)
@@ -184,16 +194,19 @@ class AcceptedAssociation(Association):
             return offer.service
         return None
 
-    def _leave(self) -> None:
+    def _leave(self, reason: str) -> None:
         """Answer a release, take note of an abort, or abort ourselves."""
         if self.acse.is_release_requested():
+            LOGGER.info("%s: released", self.name)
             self.acse.send_release(is_response=True)
             self.is_released = True
             self.is_established = False
             self.kill()
         elif self.acse.is_aborted() or not self.upper_layer.is_alive():
+            LOGGER.info("%s: aborted", self.name)
             self.is_aborted = True
             self.is_established = False
             self.kill()
         else:
+            LOGGER.info("%s: we abort: %s", self.name, reason)
             self.abort()

@@ -142,3 +142,13 @@ def _preferred(uid: UID, proposal: list[UID]) -> list[UID]:
         if implicit < explicit:
             ours[explicit], ours[implicit] = ours[implicit], ours[explicit]
     return ours or [ExplicitVRLittleEndian]
+
+
+def extended_negotiation(requested: Mapping[UID, bytes]) -> dict[UID, bytes]:
+    """Our answers to SOP Class Extended Negotiation of C-FIND (PS3.4 C.5.1.1.1), by SOP class.
+
+    Relational queries are supported. Combined date-time matching, fuzzy matching, timezone adjustment and the enhanced
+    multi-frame conversion are not.
+    """
+    finds = (uid for uid in requested if uid in (PATIENT_ROOT_FIND, STUDY_ROOT_FIND) and requested[uid])
+    return {uid: requested[uid][:1] + bytes(len(requested[uid]) - 1) for uid in finds}

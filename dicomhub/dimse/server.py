@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from pynetdicom.ae import ApplicationEntity
-
 from dicomhub import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomhub.archive import Archive
 from dicomhub.config import Config
-from dicomhub.dimse.association import Offer, Terms
+from dicomhub.dimse.association import Node, Offer, Terms
 from dicomhub.dimse.bridge import Bridge
 from dicomhub.dimse.command import CommandField
 from dicomhub.dimse.contexts import PATIENT_ROOT_FIND, STORAGE_SOP_CLASSES, STUDY_ROOT_FIND, VERIFICATION
@@ -104,7 +102,7 @@ class Doorkeeper:
 
 def terms(config: Config, offers: Mapping[int, Offer], authenticate: Callable[[Peer], Actor]) -> Terms:
     """What associations need to know of the configuration."""
-    ae = ApplicationEntity(config.ae_title)
+    ae = Node(config.ae_title)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.require_called_aet = config.dimse_require_called_ae_title

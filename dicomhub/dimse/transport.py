@@ -21,7 +21,7 @@ class PeerSilent(TimeoutError):
     """No byte arrived in the allowed time."""
 
 
-class Receiver:
+class SocketReader:
     """Buffered reading from a connected socket; used by one thread.
 
     Views that it returns are valid until its next call.

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AssociationSocket
 
-from dicomhub.dimse.transport import BUFFER_BYTES, ConnectionClosed, PeerSilent, Readiness, Receiver
+from dicomhub.dimse.transport import BUFFER_BYTES, ConnectionClosed, PeerSilent, Readiness, SocketReader
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -61,13 +61,13 @@ class Fragment:
 class BufferedSocket(AssociationSocket):
     """pynetdicom's socket, reading through our buffer."""
 
-    receiver: Receiver
+    reader: SocketReader
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Exactly ``nr_bytes``, in portions that the buffer can hold."""
         data = bytearray()
         while len(data) < nr_bytes:
-            data += self.receiver.some(nr_bytes - len(data))
+            data += self.reader.some(nr_bytes - len(data))
         return data
 
     def _shutdown_socket(self) -> None:
@@ -96,16 +96,16 @@ class UpperLayer(DULServiceProvider):
         self._pdu_left = 0
         self._fragment_left = 0
         self._called_off = False
-        self._receiver: Receiver
+        self._reader: SocketReader
         self._readiness: Readiness
         self._transport: BufferedSocket
 
     def attach(self, sock: socket.socket) -> None:
         """Take over an accepted connection (Evt5)."""
-        self._receiver = Receiver(sock, self._network_timeout_s)
+        self._reader = SocketReader(sock, self._network_timeout_s)
         self._readiness = Readiness(sock, self._wake_fd)
         self._transport = BufferedSocket(self.assoc, client_socket=sock)
-        self._transport.receiver = self._receiver
+        self._transport.reader = self._reader
         self.assoc.set_socket(self._transport)
 
     # -- what pynetdicom's association and ACSE call ---------------------------------------------------------------
@@ -139,7 +139,7 @@ class UpperLayer(DULServiceProvider):
             self._linger()
         self._kill_thread = True
         self._transport._shutdown_socket()
-        self._receiver.close()
+        self._reader.close()
         return True
 
     def hang_up(self) -> None:
@@ -170,7 +170,7 @@ class UpperLayer(DULServiceProvider):
         if self._pdu_left < 6:
             self.violation("A PDU ends inside the header of a presentation data value")
         try:
-            header = self._receiver.take(6)
+            header = self._reader.take(6)
         except (ConnectionClosed, PeerSilent) as error:
             self._lost(error)
         length = int.from_bytes(header[:4], "big") - 2
@@ -190,7 +190,7 @@ class UpperLayer(DULServiceProvider):
         if not self._fragment_left:
             return memoryview(b"")
         try:
-            view = self._receiver.some(self._fragment_left)
+            view = self._reader.some(self._fragment_left)
         except (ConnectionClosed, PeerSilent) as error:
             self._lost(error)
         self._fragment_left -= len(view)
@@ -209,7 +209,7 @@ class UpperLayer(DULServiceProvider):
         Ended
             The association ended instead.
         """
-        if self._pdu_left or self._receiver.buffered or self._wait_readable(0):
+        if self._pdu_left or self._reader.buffered or self._wait_readable(0):
             if not self._pdu_left:
                 self._await_p_data(self._network_timeout_s)
             return True
@@ -253,7 +253,7 @@ class UpperLayer(DULServiceProvider):
         self._run_pending()
         if not self.is_alive() or not self.to_user_queue.empty():
             return False
-        if self._receiver.buffered or self._wait_readable(timeout_s):
+        if self._reader.buffered or self._wait_readable(timeout_s):
             is_p_data = self._receive_header()
             self._run_pending()
             return is_p_data
@@ -302,13 +302,13 @@ class UpperLayer(DULServiceProvider):
 
     def _receive_header(self) -> bool:
         try:
-            header = self._receiver.peek(6)
+            header = self._reader.peek(6)
         except (ConnectionClosed, PeerSilent):
             self.event_queue.put("Evt17")
             return False
         length = int.from_bytes(header[2:6], "big")
         if header[0] == P_DATA_TF and self.state_machine.current_state == DATA_TRANSFER:
-            self._receiver.take(6)
+            self._reader.take(6)
             self._pdu_left = length
             return length > 0
         if length > MAX_CONTROL_PDU:
@@ -330,6 +330,6 @@ class UpperLayer(DULServiceProvider):
         deadline = time.monotonic() + LINGER_S
         with contextlib.suppress(OSError):  # closed or silent: both mean that we are done
             while (remaining := deadline - time.monotonic()) > 0 and self._readiness.wait(remaining)[0]:
-                self._receiver.some(BUFFER_BYTES)
+                self._reader.some(BUFFER_BYTES)
         self._transport.close()
         self._run_pending()

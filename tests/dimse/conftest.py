@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from pynetdicom import AE, build_context
-from pynetdicom.ae import ApplicationEntity
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
@@ -21,7 +20,7 @@ from pynetdicom.pdu_primitives import (
     MaximumLengthNotification,
 )
 
-from dicomhub.dimse.association import Offer, Terms
+from dicomhub.dimse.association import Node, Offer, Terms
 from dicomhub.dimse.command import CommandField, Element, encode_command
 from dicomhub.dimse.contexts import STORAGE_SOP_CLASSES, VERIFICATION
 from dicomhub.dimse.echo import Echo
@@ -118,7 +117,7 @@ def listen(sink: HashSink) -> Iterator[Listen]:
         reuse_port: bool = False,
         authenticate: Callable[[Peer], Actor] = lambda peer: Actor(f"ae:{peer.ae_title}"),
     ) -> Listener:
-        ae = ApplicationEntity("DICOMHUB")
+        ae = Node("DICOMHUB")
         ae.maximum_associations = max_associations
         ae.require_called_aet = require_called
         ae.acse_timeout = acse_timeout_s

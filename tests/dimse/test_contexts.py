@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 from pynetdicom import AE, build_context
+from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 
 from dicomhub.dimse.contexts import (
     STORAGE_SOP_CLASSES,
     STORAGE_TRANSFER_SYNTAXES,
+    STUDY_ROOT_FIND,
     VERIFICATION,
     supported_among,
 )
@@ -63,6 +65,16 @@ def test_first_proposed_transfer_syntax_wins_but_explicit_vr_over_implicit() -> 
     assert chosen(ImplicitVRLittleEndian, JPEG2000Lossless, ExplicitVRLittleEndian) == ExplicitVRLittleEndian
     assert chosen(ImplicitVRLittleEndian, JPEG2000Lossless) == ImplicitVRLittleEndian
     assert chosen(ExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian) == ExplicitVRLittleEndian
+
+
+def test_relational_queries_are_agreed_to_and_nothing_else(listen: Listen, scu: AE) -> None:
+    item = SOPClassExtendedNegotiation()
+    item.sop_class_uid = STUDY_ROOT_FIND
+    item.service_class_application_information = b"\x01\x01\x01\x00\x01"
+    contexts = [build_context(STUDY_ROOT_FIND)]
+    assoc = scu.associate("127.0.0.1", listen().port, contexts=contexts, ext_neg=[item])
+    assert assoc.acceptor.sop_class_extended == {STUDY_ROOT_FIND: b"\x01\x00\x00\x00\x00"}
+    assoc.release()
 
 
 def test_same_abstract_syntax_in_several_contexts_keeps_each_transfer_syntax(listen: Listen, scu: AE) -> None:

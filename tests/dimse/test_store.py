@@ -117,7 +117,6 @@ async def test_storescu_instances_are_kept_bit_exact(
         assert received == sent
 
 
-@pytest.mark.slow
 async def test_dcmsend_stores_real_files_of_every_transfer_syntax(
     archive: Archive, port: int, dcmtk: Run, shared_data: Path
 ) -> None:

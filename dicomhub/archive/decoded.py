@@ -28,8 +28,15 @@ from dicomhub.dicom.reencode import (
     plan_explicit_little_endian,
 )
 from dicomhub.dicom.render import Presentation, render_frame
-from dicomhub.dicom.transcode import PixelDescription, decode_frame, decoded_description, describe, swap_width
-from dicomhub.errors import NotFound
+from dicomhub.dicom.transcode import (
+    PixelDescription,
+    decode_frame,
+    decoded_description,
+    describe,
+    extract_bits,
+    swap_width,
+)
+from dicomhub.errors import NotAcceptable, NotFound
 
 Attributes = dict[str, Any]
 
@@ -43,32 +50,40 @@ class Explicit:
     chunks: AsyncIterator[bytes]
 
 
-async def frame(archive: Archive, stored: StoredInstance, description: PixelDescription, frame_number: int) -> bytes:
-    """One frame as native little endian pixel data.
-
-    Parameters
-    ----------
-    description
-        Of the instance as stored.
+async def frames(archive: Archive, stored: StoredInstance, numbers: Sequence[int]) -> AsyncIterator[bytes]:
+    """Frames as native little endian pixel data, in the order asked for; each begins at the first bit of a byte.
 
     Raises
     ------
     NotFound
         When there is no such frame.
     NotAcceptable
-        When it cannot be decoded.
+        When one cannot be decoded.
     """
-    encoded = await retrieve.frame(archive, stored, frame_number)
-    if not stored.is_encapsulated and stored.view_transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN:
-        return encoded
-    return await asyncio.to_thread(decode_frame, encoded, description, stored.view_transfer_syntax_uid)
-
-
-async def frames(archive: Archive, stored: StoredInstance, numbers: Sequence[int]) -> AsyncIterator[bytes]:
-    """Frames in the order asked for, each as `frame` gives it."""
-    description = describe(await retrieve.attributes(archive, stored))
+    described = describe(await retrieve.attributes(archive, stored)) if _is_foreign(stored) else None
     for number in numbers:
-        yield await frame(archive, stored, description, number)
+        encoded = await _aligned_frame(archive, stored, number)
+        yield await _decode(encoded, described, stored) if described else encoded
+
+
+def _is_foreign(stored: StoredInstance) -> bool:
+    """Whether frames are stored in another form than native little endian."""
+    return stored.is_encapsulated or stored.view_transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN
+
+
+async def _aligned_frame(archive: Archive, stored: StoredInstance, frame_number: int) -> bytes:
+    """A frame as stored; of 1-bit pixels, which may begin within a byte (PS3.5 8.1.1), moved to the start of one."""
+    data = await retrieve.frame(archive, stored, frame_number)
+    if stored.is_encapsulated or stored.number_of_frames == 1:
+        return data
+    table = await retrieve.frame_table(archive, stored)
+    if table.frame_bits % 8 == 0:
+        return data
+    return extract_bits(data, table.bit_range(frame_number)[0] % 8, table.frame_bits)
+
+
+async def _decode(encoded: bytes, described: PixelDescription, stored: StoredInstance) -> bytes:
+    return await asyncio.to_thread(decode_frame, encoded, described, stored.view_transfer_syntax_uid)
 
 
 async def explicit_little_endian(archive: Archive, stored: StoredInstance) -> Explicit:
@@ -80,7 +95,7 @@ async def explicit_little_endian(archive: Archive, stored: StoredInstance) -> Ex
         When its attributes do not describe pixels, or, while it is read, a frame cannot be decoded.
     """
     header, segments = await retrieve.header(archive, stored)
-    described = describe(await retrieve.attributes(archive, stored)) if stored.number_of_frames else None
+    described = await _described(archive, stored) if stored.number_of_frames else None
     sent = decoded_description(described, stored.view_transfer_syntax_uid) if described else None
     plan = await asyncio.to_thread(
         plan_explicit_little_endian,
@@ -92,6 +107,17 @@ async def explicit_little_endian(archive: Archive, stored: StoredInstance) -> Ex
         decoded_frames=stored.number_of_frames if stored.is_encapsulated else 0,
     )
     return Explicit(plan.size, _follow(archive, stored, segments, plan, described))
+
+
+async def _described(archive: Archive, stored: StoredInstance) -> PixelDescription:
+    attributes = await retrieve.attributes(archive, stored)
+    declared = int((attributes.get("00280008", {}).get("Value") or [1])[0] or 1)
+    if stored.is_encapsulated and declared != stored.number_of_frames:
+        raise NotAcceptable(
+            f"instance {stored.ref.instance} declares {declared} frames, {stored.number_of_frames} can be told apart: "
+            "ask for transfer-syntax=*"
+        )
+    return describe(attributes)
 
 
 async def _follow(
@@ -128,7 +154,7 @@ async def _pixel_data(
     joiner = BitJoiner(described.frame_bits) if described.frame_bits % 8 else None
     sent = 0
     for number in range(1, stored.number_of_frames + 1):
-        native = await frame(archive, stored, described, number)
+        native = await _decode(await retrieve.frame(archive, stored, number), described, stored)
         if joiner is not None:
             native = joiner.feed(native)
         sent += len(native)
@@ -160,7 +186,7 @@ async def render(
         raise NotFound(f"instance {stored.ref.instance} has no pixel data to be rendered")
     attributes = await retrieve.attributes(archive, stored)
     number = frame_number or _representative_frame(attributes, stored.number_of_frames, presentation.is_thumbnail)
-    encoded = await retrieve.frame(archive, stored, number)
+    encoded = await _aligned_frame(archive, stored, number)
     tables = {path: await _table(archive, stored, path) for path in table_paths(attributes)}
     return await asyncio.to_thread(
         _render, encoded, attributes, tables, stored.view_transfer_syntax_uid, presentation, number

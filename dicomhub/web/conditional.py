@@ -85,8 +85,6 @@ async def send(
 
     Parameters
     ----------
-    chunks
-        Not empty, but for the end.
     length
         Bytes of the whole body; None sends it in chunked transfer coding.
     """
@@ -98,12 +96,12 @@ async def send(
     if request.method == "HEAD":
         await response.prepare(request)
         return response
-    chunk = await anext(chunks, b"")
+    chunk = await anext(chunks, None)
     await response.prepare(request)
-    while chunk:
+    while chunk is not None:
         async with asyncio.timeout(timeout_s):
             await response.write(chunk)
-        chunk = await anext(chunks, b"")
+        chunk = await anext(chunks, None)
     async with asyncio.timeout(timeout_s):
         await response.write_eof()
     return response

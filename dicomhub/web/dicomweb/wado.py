@@ -226,19 +226,26 @@ async def send_frames(
 def _payloads(
     archive: Archive, stored: StoredInstance, numbers: Sequence[int], form: Representation
 ) -> AsyncIterator[bytes]:
-    if form.is_decoded or stored.transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN:
-        return decoded.frames(archive, stored, numbers)
-    return retrieve.frames(archive, stored, numbers)
+    if _is_sent_as_stored(stored, form):
+        return retrieve.frames(archive, stored, numbers)
+    return decoded.frames(archive, stored, numbers)
+
+
+def _is_sent_as_stored(stored: StoredInstance, form: Representation) -> bool:
+    """Whether the bytes go out untouched; native ones may have to be swapped, or shifted to the start of a byte."""
+    if stored.is_encapsulated:
+        return not form.is_decoded
+    return stored.number_of_frames == 1 and stored.transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN
 
 
 async def _one_frame(
     request: web.Request, archive: Archive, stored: StoredInstance, number: int, form: Representation, tag: str
 ) -> web.Response:
     """The hot path of every viewer: one look-up, one read, one write."""
-    if form.is_decoded or stored.transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN:
-        payload = await anext(decoded.frames(archive, stored, (number,)))
-    else:
+    if _is_sent_as_stored(stored, form):
         payload = await retrieve.frame(archive, stored, number)
+    else:
+        payload = await anext(decoded.frames(archive, stored, (number,)))
     headers = cache_headers(tag)
     if not form.is_multipart:
         headers[hdrs.CONTENT_TYPE] = form.content_type

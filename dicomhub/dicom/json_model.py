@@ -41,8 +41,8 @@ _CHARACTER_SET: Final = "00080005"
 _PIXEL_REPRESENTATION: Final = "00280103"
 _LUT_DESCRIPTOR: Final = "00283002"
 _LUT_DESCRIPTORS: Final = ("00281101", "00281102", "00281103", _LUT_DESCRIPTOR)
-_CONVERTERS: Final = {vr: convert for vr, convert in CONVERTERS.items() if vr not in ("SS", "UL")}
-"""The VRs that need no second look: neither LUT Descriptors nor group lengths."""
+_CONVERTERS: Final = {vr: convert for vr, convert in CONVERTERS.items() if vr != "UL"}
+"""The VRs that need no second look, as group lengths do."""
 
 
 def header_to_dict(
@@ -141,6 +141,7 @@ class _Converter:
             tag = event[1]
             scope.item[tag] = _sequence(list(self._items(events, tag, scope)))
         item = scope.item
+        _correct_lut_descriptors(item)
         tags = list(item)
         in_order = sorted(tags)
         return item if tags == in_order else {tag: item[tag] for tag in in_order}
@@ -151,6 +152,7 @@ class _Converter:
         while True:
             known = set(scope.item)
             event = self._values(events, scope)
+            _correct_lut_descriptors(scope.item)
             if fresh := {tag: value for tag, value in scope.item.items() if tag not in known}:
                 yield separator + orjson.dumps(fresh)[1:-1]
                 separator = b","
@@ -216,10 +218,7 @@ class _Converter:
         convert = CONVERTERS.get(vr)
         if convert is None:
             return in_base64("UN", raw)
-        attribute = convert(vr, raw, scope.charset, order)
-        if vr == "SS" and tag in _LUT_DESCRIPTORS and "Value" in attribute:
-            attribute["Value"][0] &= 0xFFFF  # always unsigned (PS3.3 C.11.1.1.1)
-        return attribute
+        return convert(vr, raw, scope.charset, order)
 
     def _inferred(self, tag: str, scope: _Scope) -> str:
         """VR by the dictionaries (PS3.5 6.2.2): the private ones for the creator in this item."""
@@ -273,6 +272,13 @@ class _Converter:
 
 def _sequence(items: list[Item]) -> Attribute:
     return {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
+
+
+def _correct_lut_descriptors(item: Item) -> None:
+    """The first value is unsigned, be it written as SS (PS3.3 C.11.1.1.1)."""
+    for tag in _LUT_DESCRIPTORS:
+        if tag in item and item[tag]["vr"] == "SS" and "Value" in item[tag]:
+            item[tag]["Value"][0] &= 0xFFFF
 
 
 def _is_referred_to(tag: str) -> bool:

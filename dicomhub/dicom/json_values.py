@@ -85,12 +85,17 @@ def _name(value: str) -> dict[str, str] | None:
     return {key: group for key, group in zip(keys, groups, strict=False) if group} or None
 
 
+def _are_short(raw: bytes, parts: list[bytes]) -> bool:
+    """Whether Python's numbers are exact for all values; it would read underscores as well."""
+    return (len(raw) <= _SAFE_DIGITS or max(map(len, parts)) <= _SAFE_DIGITS) and b"_" not in raw
+
+
 def _decimals(vr: str, raw: bytes, charset: CharacterSet, order: str) -> Attribute:
     parts = raw.split(b"\\")
     try:
-        numbers = list(map(float, parts))
-        if max(map(len, parts)) <= _SAFE_DIGITS and all(map(isfinite, numbers)) and b"_" not in raw:
-            return _attribute(vr, numbers)
+        numbers = [*map(float, parts)]
+        if _are_short(raw, parts) and isfinite(sum(numbers)):
+            return {"vr": vr, "Value": numbers}
     except ValueError:
         pass
     values = [_decimal(value.strip(b" \0")) for value in parts]
@@ -120,8 +125,8 @@ def _is_exact(text: bytes, number: float) -> bool:
 def _integers(vr: str, raw: bytes, charset: CharacterSet, order: str) -> Attribute:
     parts = raw.split(b"\\")
     try:
-        if max(map(len, parts)) <= _SAFE_DIGITS and b"_" not in raw:
-            return _attribute(vr, list(map(int, parts)))
+        if _are_short(raw, parts):
+            return {"vr": vr, "Value": [*map(int, parts)]}
     except ValueError:
         pass
     values = [_integer(value.strip(b" \0")) for value in parts]
@@ -151,8 +156,11 @@ def _tags(vr: str, raw: bytes, charset: CharacterSet, order: str) -> Attribute:
 def _numbers(code: str) -> Converter:
     """Converter of binary numbers; values of a wrong length become UN."""
     size = struct.calcsize("<" + code)
+    one = {order: struct.Struct(order + code).unpack for order in "<>"}
 
     def convert(vr: str, raw: bytes, charset: CharacterSet, order: str) -> Attribute:
+        if len(raw) == size:
+            return {"vr": vr, "Value": [*one[order](raw)]}
         count, rest = divmod(len(raw), size)
         if rest:
             return in_base64("UN", raw)

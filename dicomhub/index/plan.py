@@ -26,6 +26,8 @@ class Plan:
     """A search, taken apart."""
 
     level: Level
+    row_level: Level
+    """Level of the rows that are looked at."""
     own: tuple[Match, ...]
     """Conditions on the row and its parents; rows of patients are those of their studies."""
     rest: tuple[Match, ...]
@@ -49,10 +51,6 @@ class Plan:
         """Whether SQL alone decides."""
         return not self.rest and (not self.below or self.is_exact_below)
 
-    @property
-    def row_level(self) -> Level:
-        """Level of the rows that are looked at."""
-        return Level.STUDY if self.level is Level.PATIENT else self.level
 
 
 def make_plan(query: Query) -> Plan:
@@ -67,6 +65,7 @@ def make_plan(query: Query) -> Plan:
     paths = returned | {match.path[0] for match in rest}
     return Plan(
         level=query.level,
+        row_level=row_level,
         own=own,
         rest=rest,
         below=below,

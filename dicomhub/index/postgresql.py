@@ -37,9 +37,9 @@ class PostgreSQLDatabase:
         self._waiting: asyncio.Queue[Waiting | None] = asyncio.Queue()
         self._closed = False
         self._writing = create_engine(url, 1, WRITE_TIMEOUT_S)
-        self._reading = create_engine(url, READ_CONNECTIONS, READ_TIMEOUT_S).execution_options(
-            isolation_level="REPEATABLE READ", postgresql_readonly=True
-        )
+        reading = create_engine(url, READ_CONNECTIONS, READ_TIMEOUT_S, default_transaction_read_only="on")
+        self._reading = reading.execution_options(isolation_level="REPEATABLE READ")
+        self._reading_now = reading.execution_options(isolation_level="AUTOCOMMIT")
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
@@ -56,14 +56,17 @@ class PostgreSQLDatabase:
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See `dicomhub.index.database.Database.read`."""
+        return await self._read(self._reading, lambda conn: fn(conn, *args, **kwargs))
+
+    async def read_now(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `dicomhub.index.database.Database.read_now`: it saves the messages around a transaction."""
+        return await self._read(self._reading_now, lambda conn: fn(conn, *args, **kwargs))
+
+    async def _read(self, engine: AsyncEngine, call: Callable[[Connection], T]) -> T:
         self._check_open()
-
-        def call(conn: Connection) -> T:
-            return fn(conn, *args, **kwargs)
-
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
-                return await self._read_once_more(call)
+                return await _read_once_more(engine, call)
         except TimeoutError as error:
             raise Unavailable(f"the database did not answer in {READ_TIMEOUT_S:.0f} s") from error
         except Exception as error:
@@ -71,21 +74,6 @@ class PostgreSQLDatabase:
             if described is error:
                 raise
             raise described from error
-
-    async def read_now(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """See `dicomhub.index.database.Database.read_now`: no different from `read` here."""
-        return await self.read(fn, *args, **kwargs)
-
-    async def _read_once_more(self, call: Callable[[Connection], T]) -> T:
-        """Read; a pooled connection that died in the meantime costs a second try."""
-        try:
-            async with self._reading.connect() as conn:
-                return await conn.run_sync(call)
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-        async with self._reading.connect() as conn:
-            return await conn.run_sync(call)
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See `dicomhub.index.database.Database.write`."""
@@ -165,6 +153,18 @@ class PostgreSQLDatabase:
         raise AssertionError("unreachable")
 
 
+async def _read_once_more(engine: AsyncEngine, call: Callable[[Connection], T]) -> T:
+    """Read; a pooled connection that died in the meantime costs a second try."""
+    try:
+        async with engine.connect() as conn:
+            return await conn.run_sync(call)
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+    async with engine.connect() as conn:
+        return await conn.run_sync(call)
+
+
 def _run_in_turn(conn: Connection, batch: Sequence[Waiting]) -> tuple[list[Finished], Sequence[Waiting]]:
     """Queue for the right to write (first come, first served), which ends with the transaction; then run the batch."""
     conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
@@ -175,8 +175,8 @@ def _probe(conn: Connection) -> None:
     conn.exec_driver_sql("SELECT 1 FROM sequence_counter").first()
 
 
-def create_engine(url: URL, connections: int, statement_timeout_s: float) -> AsyncEngine:
-    """An engine of at most so many connections, none of whose statements can hang."""
+def create_engine(url: URL, connections: int, statement_timeout_s: float, **settings: str) -> AsyncEngine:
+    """An engine of at most so many connections, none of whose statements can hang; ``settings`` are the server's."""
     milliseconds = str(int(statement_timeout_s * 1000))
     return create_async_engine(
         url,
@@ -191,6 +191,7 @@ def create_engine(url: URL, connections: int, statement_timeout_s: float) -> Asy
                 "idle_in_transaction_session_timeout": milliseconds,  # a hung process must not keep the lock
                 "synchronous_commit": "on",  # flush in every commit, whatever the server's default
                 "jit": "off",  # our statements are short: compiling takes longer than running
+                **settings,
             },
         },
     )

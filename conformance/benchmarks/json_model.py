@@ -1,7 +1,7 @@
 """DICOM JSON beside pydicom's ``to_json_dict``, and the splitter, on the header of a CT image.
 
-Run ``python -m conformance.benchmarks.json_model``; ends with 1 when the ratio is below `REQUIRED_RATIO`. Each figure is
-the best of `ROUNDS`, the two sides in turn: what else the machine does only ever adds.
+Run ``python -m conformance.benchmarks.json_model``; ends with 1 when the ratio is below `REQUIRED_RATIO`. Each is the
+best of `ROUNDS`, the two sides in turn: what else the machine does only ever adds.
 """
 
 from __future__ import annotations

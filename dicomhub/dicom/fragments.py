@@ -39,7 +39,6 @@ class FragmentScanner:
         self._partial = b""
         self._offset = 0
         self._left = 0
-        self._mark = 0
         self._first = b""
         self._tail = b""
         self._in_offset_table = True
@@ -60,6 +59,10 @@ class FragmentScanner:
         """
         pos, end = start, len(view)
         while pos < end and not self.is_complete:
+            if not self._left and not self._partial and self._seen_item:
+                pos = self._whole_fragments(view, pos, self._offset - start)
+                if pos == end:
+                    break
             if self._left:
                 stop = min(end, pos + self._left)
                 self._content(view, pos, stop)
@@ -70,6 +73,23 @@ class FragmentScanner:
                     self._item(self._offset + stop - start)
             pos = stop
         self._offset += pos - start
+        return pos
+
+    def _whole_fragments(self, view: memoryview, pos: int, shift: int) -> int:
+        """The hot loop: fragments that are whole in the view. ``shift`` makes offsets in the value from those in it."""
+        unpack, end = self._head.unpack_from, len(view)
+        while end - pos >= 8:
+            group, element, length = unpack(view, pos)
+            begin = pos + 8
+            stop = begin + length
+            if group != 0xFFFE or element != 0xE000 or stop > end:
+                break
+            self.starts.append(begin + shift)
+            self.sizes.append(length)
+            self.marks.append(
+                _mark(bytes(view[begin : min(stop, begin + 2)]), bytes(view[max(begin, stop - _TAIL) : stop]))
+            )
+            pos = stop
         return pos
 
     def _item(self, value_offset: int) -> None:
@@ -104,5 +124,8 @@ class FragmentScanner:
         recent = bytes(view[max(pos, stop - _TAIL) : stop])
         self._tail = recent if len(recent) == _TAIL else (self._tail + recent)[-_TAIL:]
         if self._left == 0:
-            begins = BEGINS if self._first in _STARTS else 0
-            self.marks[-1] = begins | (ENDS if b"\xff\xd9" in self._tail else 0)
+            self.marks[-1] = _mark(self._first, self._tail)
+
+
+def _mark(first: bytes, tail: bytes) -> int:
+    return (BEGINS if first in _STARTS else 0) | (ENDS if b"\xff\xd9" in tail else 0)

@@ -112,3 +112,12 @@ def postgresql_url(postgresql_server: str) -> Iterator[str]:
     asyncio.run(_execute(f"{postgresql_server}/postgres", f"CREATE DATABASE {name}"))
     yield f"{postgresql_server}/{name}"
     asyncio.run(_execute(f"{postgresql_server}/postgres", f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def postgresql_url_2(postgresql_server: str) -> Iterator[str]:
+    """Another empty database, for tests that need two."""
+    name = f"test_{next(_numbers)}"
+    asyncio.run(_execute(f"{postgresql_server}/postgres", f"CREATE DATABASE {name}"))
+    yield f"{postgresql_server}/{name}"
+    asyncio.run(_execute(f"{postgresql_server}/postgres", f"DROP DATABASE {name} WITH (FORCE)"))

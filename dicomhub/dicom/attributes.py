@@ -83,6 +83,7 @@ def nest(query_matches: Iterable[Match]) -> tuple[Match, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=16)
 def default_include(level: Level, *, study_given: bool, series_given: bool) -> frozenset[Path]:
     """What a search returns unasked (PS3.18 10.6.3.3): its level's table, and those of parents not named in it."""
     tags = set(DEFAULT_RETURN[level])
@@ -141,22 +142,23 @@ class Selection:
             return _without_bulk(attributes)
         found = dict(self._empty) if complete else {}
         for name in attributes.keys() & self._whole.keys():
-            found[name] = attributes[name]
+            element = attributes[name]
+            if "BulkDataURI" not in element:
+                found[name] = _bare(element) if element.get("vr") == "SQ" else element
         for name, selection in self._inner.items():
             if name in attributes:
                 found[name] = _prune(attributes[name], selection)
         for name, tag in self._private.items():
             found.pop(name, None)
             self._add_private(found, attributes, tag)
-        return _without_bulk(found)
+        return found
 
     def _add_private(self, found: Attributes, attributes: Attributes, tag: int) -> None:
         """A private attribute with its creator (PS3.18 10.6.3.3), in the block where this data set has them."""
         name = find_tag(attributes, tag, self._creators[creator_tag(tag)])
         if name is not None and name in attributes:
             owner = key(creator_tag(int(name, 16)))
-            found[owner] = attributes[owner]
-            found[name] = attributes[name]
+            found |= _without_bulk({owner: attributes[owner], name: attributes[name]})
 
 
 def _without_bulk(attributes: Attributes) -> Attributes:

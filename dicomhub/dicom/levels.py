@@ -209,9 +209,13 @@ def is_returned(tag: int, level: Level) -> bool:
     return tag == TIMEZONE_OFFSET_FROM_UTC or DEPTH[level_of(tag)] <= DEPTH[level]
 
 
+OF_THE_ANSWER = frozenset(_tags("SpecificCharacterSet QueryRetrieveLevel RetrieveAETitle RetrieveURL"))
+"""Attributes that describe an answer of ours; what a data set says of them has no meaning here."""
+
+
 def is_kept(tag: int) -> bool:
-    """Whether rows of the index carry the attribute, so that no metadata needs to be read for it."""
-    return tag in _LEVELS or tag in INSTANCE_ATTRIBUTES
+    """Whether rows of the index carry the attribute, or no data set does, so that no metadata is read for it."""
+    return tag in _LEVELS or tag in INSTANCE_ATTRIBUTES or tag in OF_THE_ANSWER
 
 
 def split_levels(metadata: Attributes) -> tuple[Attributes, Attributes, Attributes]:

@@ -57,6 +57,8 @@ def matches(query_matches: Iterable[Match], attributes: Attributes) -> bool:
 def compile_matches(query_matches: Sequence[Match]) -> Predicate:
     """`matches` with its first argument fixed, faster when it is asked often."""
     predicates = [_compile(match) for match in query_matches]
+    if len(predicates) < 2:
+        return predicates[0] if predicates else _always
     return lambda attributes: all(predicate(attributes) for predicate in predicates)
 
 
@@ -80,7 +82,7 @@ def _compile(match: Match) -> Predicate:
     return lambda attributes: test(attributes.get(name))
 
 
-def _always(element: Attributes | None) -> bool:
+def _always(_: Attributes | None) -> bool:
     return True
 
 

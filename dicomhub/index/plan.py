@@ -52,7 +52,6 @@ class Plan:
         return not self.rest and (not self.below or self.is_exact_below)
 
 
-
 def make_plan(query: Query) -> Plan:
     """Take a plain query (`dicomhub.dicom.matching.Query.plain`) apart."""
     row_level = Level.STUDY if query.level is Level.PATIENT else query.level

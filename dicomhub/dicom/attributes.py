@@ -13,7 +13,7 @@ from dicomhub.dicom.criteria import Match, SequenceMatch
 from dicomhub.dicom.levels import ALWAYS_PRESENT, DEFAULT_RETURN, Attributes, key
 from dicomhub.dicom.matching import Include
 from dicomhub.dicom.model import Level
-from dicomhub.dicom.private import creator_tag, find_tag, is_private
+from dicomhub.dicom.private import creator_tag, find_tag, is_private, is_private_creator
 from dicomhub.errors import InvalidQuery
 
 Path = tuple[int, ...]
@@ -66,7 +66,7 @@ def vr_of(tag: int) -> str:
     try:
         return dictionary_VR(tag).split(" or ")[0]
     except KeyError:
-        return "UN"
+        return "LO" if is_private_creator(tag) else "UN"
 
 
 def nest(query_matches: Iterable[Match]) -> tuple[Match, ...]:

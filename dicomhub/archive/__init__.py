@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dicomhub.archive.cache import Cache
 from dicomhub.archive.wake import Wake
 from dicomhub.config import Config
+from dicomhub.dicom.frames import FrameTable
 from dicomhub.hooks import Hooks
 from dicomhub.index.database import Database
 from dicomhub.store import BlobStore
+
+
+FRAME_TABLES_BYTES = 64 * 1024**2
+"""Memory of one process for frame tables; that of a slide with 200,000 frames takes about 3 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,5 +25,7 @@ class Archive:
     store: BlobStore
     database: Database
     hooks: Hooks
+    frame_tables: Cache[FrameTable] = field(default_factory=lambda: Cache(FRAME_TABLES_BYTES))
+    """Frame tables by their digest: the slices of a series share one, and a slide's is asked for with every tile."""
     changed: Wake = field(default_factory=Wake)
     """Tells waiting readers of the change feed that there is more."""

@@ -28,7 +28,7 @@ async def read_blob(archive: Archive, digest: bytes, size: int | None = None) ->
     Corrupt
         When it is nowhere, or not as long as it was.
     """
-    row = await archive.database.read(locate.blob, digest)
+    row = await archive.database.read_now(locate.blob, digest)
     if row is not None and row.data is not None:
         return _unpack(row.data, row.encoding, row.size)
     size = size if size is not None else (row.size if row is not None else None)
@@ -40,7 +40,7 @@ async def read_blob(archive: Archive, digest: bytes, size: int | None = None) ->
 async def read_range(archive: Archive, digest: bytes, size: int, start: int, stop: int) -> bytes:
     """Bytes ``start`` to ``stop`` of a blob of ``size`` bytes, in one piece: for a frame."""
     if size <= INLINE_MAX:
-        row = await archive.database.read(locate.blob, digest)
+        row = await archive.database.read_now(locate.blob, digest)
         if row is not None and row.data is not None:
             return _unpack(row.data, row.encoding, row.size)[start:stop]
     return await archive.store.read_range(digest, start, stop)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -99,7 +98,7 @@ async def instance(archive: Archive, ref: InstanceRef, actor: Actor, snapshot: i
         When there is none that the actor may see.
     """
     conditions = await archive.hooks.restrict(actor, Access.RETRIEVE)
-    located = await archive.database.read(locate.instance, ref, snapshot)
+    located = await archive.database.read_now(locate.instance, ref, snapshot)
     if located is None or (conditions and not await _visible(archive, located, conditions)):
         raise NotFound(f"there is no instance {ref.instance} in series {ref.series} of study {ref.study}")
     return StoredInstance(located)
@@ -230,12 +229,12 @@ async def frame_table(archive: Archive, stored: StoredInstance) -> FrameTable:
     digest = stored.located.frame_table_digest
     if digest is None or stored.located.pixel_segment is None:
         raise NotFound(f"instance {stored.ref.instance} has no pixel data, so it has no frames")
-    return _decode_table(await read_blob(archive, digest))
-
-
-@lru_cache(maxsize=256)
-def _decode_table(encoded: bytes) -> FrameTable:
-    return FrameTable.decode(encoded)
+    table = archive.frame_tables.get(digest)
+    if table is None:
+        encoded = await read_blob(archive, digest)
+        table = FrameTable.decode(encoded)
+        archive.frame_tables.put(digest, table, 2 * len(encoded) + 1024)
+    return table
 
 
 async def frame(archive: Archive, stored: StoredInstance, frame_number: int) -> bytes:

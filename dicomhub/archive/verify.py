@@ -67,7 +67,9 @@ async def verify(archive: Archive, *, quick: bool, progress: Callable[[Report], 
         error = await _blob_error(archive, row, quick=quick)
         report.blobs += 1
         report.bytes += row.size
-        if error is not None and await archive.database.read(check.known, [row.digest]):  # else it was just swept
+        if error is not None:
+            if not await archive.database.read(check.known, [row.digest]):
+                continue  # it was swept just now
             bad.add(row.digest)
             report.found(f"blob {row.digest.hex()} {error}")
         if report.blobs % PAGE == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, exists, func, literal, or_, select
@@ -47,7 +48,7 @@ def versions(conn: Connection, after: int, limit: int) -> list[VersionRow]:
     ]
 
 
-def known(conn: Connection, digests: list[bytes]) -> set[bytes]:
+def known(conn: Connection, digests: Sequence[bytes]) -> set[bytes]:
     """Those of ``digests`` that the index has a blob for."""
     return {bytes(row.digest) for row in conn.execute(select(blob.c.digest).where(blob.c.digest.in_(digests)))}
 

@@ -18,6 +18,8 @@ SERIES = STUDY + "/series/{series}"
 INSTANCE = SERIES + "/instances/{instance}"
 
 DICOMWEB: tuple[tuple[str, str, Handler], ...] = (
+    # Retrieve, PS3.18 10.4: frames first, because routes are tried in this order and a viewer asks for thousands
+    ("GET", INSTANCE + "/frames/{frames}", wado.frames),
     # Store, PS3.18 10.5
     ("POST", "/studies", stow.store),
     ("POST", STUDY, stow.store),
@@ -35,7 +37,6 @@ DICOMWEB: tuple[tuple[str, str, Handler], ...] = (
     ("GET", STUDY + "/metadata", wado.metadata),
     ("GET", SERIES + "/metadata", wado.metadata),
     ("GET", INSTANCE + "/metadata", wado.metadata),
-    ("GET", INSTANCE + "/frames/{frames}", wado.frames),
     ("GET", INSTANCE + "/bulkdata/{path:.+}", bulkdata.bulkdata),
     ("GET", STUDY + "/rendered", rendered.rendered),
     ("GET", SERIES + "/rendered", rendered.rendered),
@@ -59,19 +60,15 @@ REST: tuple[tuple[str, str, Handler], ...] = (
 
 def routes(archive: Archive) -> Iterator[web.RouteDef]:
     """All routes: DICOMweb, REST, viewer, plugins'. A trailing slash means the same as none."""
-    for method, template, handler in DICOMWEB:
-        path = DICOMWEB_ROOT + template
-        greedy = "{path:.+}" in template
-        yield from _both(method, path, handler) if not greedy else (_route(method, path, handler),)
-    for method, path, handler in REST:
-        yield from _both(method, path, handler)
+    ours = [(method, DICOMWEB_ROOT + template, handler) for method, template, handler in DICOMWEB] + list(REST)
+    for method, path, handler in ours:
+        yield _route(method, path, handler)
+    for method, path, handler in ours:
+        if not path.endswith(":.+}"):
+            yield _route(method, path + "/", handler)
     yield from viewer_routes(archive.config)
     for plugin in archive.hooks.plugins:
         yield from plugin.routes()
-
-
-def _both(method: str, path: str, handler: Handler) -> tuple[web.RouteDef, web.RouteDef]:
-    return _route(method, path, handler), _route(method, path + "/", handler)
 
 
 def _route(method: str, path: str, handler: Handler) -> web.RouteDef:

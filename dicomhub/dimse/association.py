@@ -19,6 +19,7 @@ from pynetdicom.transport import AddressInformation
 from dicomhub.dimse.command import RESPONSE, Command, CommandField
 from dicomhub.dimse.contexts import extended_negotiation, supported_among
 from dicomhub.dimse.operation import Messages, Operation, Service
+from dicomhub.dimse.transport import StopSignal
 from dicomhub.dimse.upper_layer import Ended, UpperLayer
 from dicomhub.errors import Forbidden, Unauthenticated
 from dicomhub.events import Actor, Peer, Source
@@ -53,8 +54,6 @@ class Terms:
     network_timeout_s: float
     authenticate: Callable[[Peer], Actor]
     """Who a requestor is; raises `Unauthenticated` or `Forbidden` to refuse it."""
-    wake_fd: int = -1
-    """Becomes readable when the server stops; the listener's to set."""
 
 
 class Node(ApplicationEntity):
@@ -74,10 +73,10 @@ class AcceptedAssociation(Association):
     ``association_class``) that the constructors use.
     """
 
-    def __init__(self, terms: Terms, sock: socket.socket, address: tuple[Any, ...]) -> None:
+    def __init__(self, terms: Terms, stop: StopSignal, sock: socket.socket, address: tuple[Any, ...]) -> None:
         super().__init__(terms.ae, MODE_ACCEPTOR)
         self._terms = terms
-        self.upper_layer = UpperLayer(self, terms.wake_fd, terms.network_timeout_s)
+        self.upper_layer = UpperLayer(self, stop, terms.network_timeout_s)
         self.dul = self.upper_layer
         self.acse_timeout = terms.ae.acse_timeout  # once more: it sets the ARTIM timer of the upper layer
         self.upper_layer.attach(sock)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import threading
 import time
-from dataclasses import replace
 from typing import Any
 
 from dicomhub.dimse.association import AcceptedAssociation, Terms
-from dicomhub.dimse.transport import Readiness, listening_socket
+from dicomhub.dimse.transport import Readiness, StopSignal, listening_socket
 
 LOGGER = logging.getLogger(__name__)
 
@@ -28,7 +26,7 @@ class Listener:
     Parameters
     ----------
     terms
-        What the associations need; ``wake_fd`` is ours to set.
+        What the associations need.
     reuse_port
         Whether other processes listen on the same port; the kernel spreads connections over them.
     """
@@ -40,7 +38,7 @@ class Listener:
         self._terms = terms
         self._associations: set[AcceptedAssociation] = set()
         self._socket: socket.socket | None = None
-        self._wake_read, self._wake_write = -1, -1
+        self._stop: StopSignal
         self._thread: threading.Thread | None = None
 
     @property
@@ -57,8 +55,7 @@ class Listener:
             The address cannot be bound.
         """
         self._socket = listening_socket(self._host, self._port, reuse_port=self._reuse_port)
-        self._wake_read, self._wake_write = os.pipe()
-        self._terms = replace(self._terms, wake_fd=self._wake_read)
+        self._stop = StopSignal()
         self._thread = threading.Thread(target=self._accept, name=f"dimse-listener:{self.port}", daemon=True)
         self._thread.start()
 
@@ -70,7 +67,7 @@ class Listener:
         if self._socket is None or self._thread is None:
             return
         deadline = time.monotonic() + grace_s
-        os.write(self._wake_write, b"\0")
+        self._stop.set()
         self._thread.join()
         self._join(deadline)
         for association in self.associations:
@@ -78,9 +75,8 @@ class Listener:
         self._join(time.monotonic() + ACCEPT_RETRY_S + grace_s)
         self._socket.close()
         self._socket = None
-        if not self.associations:  # a thread that still hangs would poll another file under these numbers
-            os.close(self._wake_read)
-            os.close(self._wake_write)
+        if not self.associations:  # one that still hangs would wait for another file under the signal's number
+            self._stop.close()
 
     @property
     def associations(self) -> list[AcceptedAssociation]:
@@ -93,13 +89,10 @@ class Listener:
 
     def _accept(self) -> None:
         assert self._socket is not None
-        readiness = Readiness(self._socket, self._wake_read)
+        readiness = Readiness(self._socket, self._stop)
         self._socket.setblocking(False)
-        while True:
-            readable, stopped = readiness.wait(60.0)
-            if stopped:
-                return
-            if readable:
+        while not self._stop.is_set:
+            if readiness.wait(60.0, may_stop=True):
                 self._accept_one(self._socket)
 
     def _accept_one(self, listening: socket.socket) -> None:
@@ -120,7 +113,7 @@ class Listener:
 
     def _begin(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
         try:
-            association = AcceptedAssociation(self._terms, sock, address)
+            association = AcceptedAssociation(self._terms, self._stop, sock, address)
             self._associations.add(association)
             association.start()
         except Exception:  # out of threads or memory: this one is lost, not the listener

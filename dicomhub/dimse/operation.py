@@ -54,7 +54,7 @@ class Messages:
         if self._waiting is not None:
             received, self._waiting = self._waiting, None
             return received
-        return self._read_command(self._idle_timeout_s)
+        return self._read_command(self._idle_timeout_s, may_stop=True)
 
     def data_set(self, context_id: int) -> Iterator[memoryview]:
         """Bytes of the data set that follows a command set, as they arrive; each view is valid until the next.
@@ -83,7 +83,7 @@ class Messages:
         Ended
         """
         while self._waiting is None and self._upper_layer.has_p_data():
-            context_id, command = self._read_command(self._network_timeout_s)
+            context_id, command = self._read_command(self._network_timeout_s, may_stop=False)
             if command.field != CommandField.C_CANCEL:
                 self._waiting = context_id, command
             elif command.message_id == message_id:
@@ -102,12 +102,12 @@ class Messages:
             pdus += encode_p_data(context_id, data_set, self._max_pdu, is_command=False)
         self._upper_layer.send_p_data(pdus)
 
-    def _read_command(self, timeout_s: float) -> tuple[int, Command]:
+    def _read_command(self, timeout_s: float, *, may_stop: bool) -> tuple[int, Command]:
         data = bytearray()
         is_last = False
         while not is_last:
-            fragment = self._upper_layer.next_fragment(timeout_s)
-            timeout_s = self._network_timeout_s
+            fragment = self._upper_layer.next_fragment(timeout_s, may_stop=may_stop)
+            timeout_s, may_stop = self._network_timeout_s, False
             if not fragment.is_command:
                 self._upper_layer.violation("A data set without a command set")
             if len(data) + fragment.length > MAX_COMMAND_SET:

@@ -6,6 +6,7 @@ buffer per association and handed on as views of it, so that memory does not gro
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 
@@ -113,20 +114,48 @@ def quick_ack(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
+class StopSignal:
+    """Tells any number of waiting threads, once, that the server stops."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        self._is_set = False
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the server stops."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Wake all who wait, now and later."""
+        self._is_set = True
+        os.write(self._write, b"\0")
+
+    def fileno(self) -> int:
+        """Descriptor that is readable once the signal is set."""
+        return self._read
+
+    def close(self) -> None:
+        """Give the descriptors back; nobody may wait any more."""
+        os.close(self._read)
+        os.close(self._write)
+
+
 class Readiness:
-    """Waits until a socket is readable or a second descriptor calls the wait off."""
+    """Waits until a socket is readable, or until the server stops."""
 
-    def __init__(self, sock: socket.socket, wake_fd: int) -> None:
-        self._wake_fd = wake_fd
-        self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
-        self._poll.register(wake_fd, select.POLLIN)
+    def __init__(self, sock: socket.socket, stop: StopSignal) -> None:
+        self._socket_fd = sock.fileno()
+        self._socket = select.poll()
+        self._socket.register(sock, select.POLLIN)
+        self._either = select.poll()
+        self._either.register(sock, select.POLLIN)
+        self._either.register(stop, select.POLLIN)
 
-    def wait(self, timeout_s: float) -> tuple[bool, bool]:
-        """Block for at most ``timeout_s`` seconds; whether the socket is readable, whether the wait is called off."""
-        ready = {fd for fd, _ in self._poll.poll(max(0.0, timeout_s) * 1000)}
-        woken = self._wake_fd in ready
-        return bool(ready - {self._wake_fd}), woken
+    def wait(self, timeout_s: float, *, may_stop: bool) -> bool:
+        """Whether the socket is readable within ``timeout_s`` seconds; with ``may_stop``, returns early at a stop."""
+        poll = self._either if may_stop else self._socket
+        return any(fd == self._socket_fd for fd, _ in poll.poll(max(0.0, timeout_s) * 1000))
 
 
 def listening_socket(host: str, port: int, *, reuse_port: bool = False, backlog: int = 128) -> socket.socket:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AssociationSocket
 
-from dicomhub.dimse.transport import BUFFER_BYTES, ConnectionClosed, PeerSilent, Readiness, SocketReader
+from dicomhub.dimse.transport import BUFFER_BYTES, ConnectionClosed, PeerSilent, Readiness, SocketReader, StopSignal
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -83,19 +83,18 @@ class UpperLayer(DULServiceProvider):
 
     Parameters
     ----------
-    wake_fd
-        Descriptor that becomes readable when the server stops; it calls off every wait between messages.
+    stop
+        Calls off every wait between messages.
     network_timeout_s
         Seconds the peer may be silent inside a message, or not take what we send.
     """
 
-    def __init__(self, assoc: Association, wake_fd: int, network_timeout_s: float) -> None:
+    def __init__(self, assoc: Association, stop: StopSignal, network_timeout_s: float) -> None:
         super().__init__(assoc)
-        self._wake_fd = wake_fd
+        self._stop = stop
         self._network_timeout_s = network_timeout_s
         self._pdu_left = 0
         self._fragment_left = 0
-        self._called_off = False
         self._reader: SocketReader
         self._readiness: Readiness
         self._transport: BufferedSocket
@@ -103,7 +102,7 @@ class UpperLayer(DULServiceProvider):
     def attach(self, sock: socket.socket) -> None:
         """Take over an accepted connection (Evt5)."""
         self._reader = SocketReader(sock, self._network_timeout_s)
-        self._readiness = Readiness(sock, self._wake_fd)
+        self._readiness = Readiness(sock, self._stop)
         self._transport = BufferedSocket(self.assoc, client_socket=sock)
         self._transport.reader = self._reader
         self.assoc.set_socket(self._transport)
@@ -126,11 +125,11 @@ class UpperLayer(DULServiceProvider):
     def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:
         """The next primitive for the service user; with ``wait``, block up to ``timeout`` seconds for it."""
         deadline = time.monotonic() + (timeout if timeout is not None else self._network_timeout_s)
-        while wait and self.to_user_queue.empty() and self._may_receive and not self._called_off:
+        while wait and self.to_user_queue.empty() and self._may_receive and not self._stop.is_set:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 break
-            self._turn(remaining)
+            self._turn(remaining, may_stop=True)
         return super().receive_pdu(wait=False)
 
     def stop_dul(self) -> bool:
@@ -151,13 +150,15 @@ class UpperLayer(DULServiceProvider):
 
     # -- data transfer ---------------------------------------------------------------------------------------------
 
-    def next_fragment(self, timeout_s: float) -> Fragment:
+    def next_fragment(self, timeout_s: float, *, may_stop: bool = False) -> Fragment:
         """Header of the next presentation data value; what is left of the previous one is skipped.
 
         Parameters
         ----------
         timeout_s
             Seconds to wait for its PDU.
+        may_stop
+            Between messages: a server that stops calls it off.
 
         Raises
         ------
@@ -166,7 +167,7 @@ class UpperLayer(DULServiceProvider):
         """
         self.skip()
         while not self._pdu_left:
-            self._await_p_data(timeout_s)
+            self._await_p_data(timeout_s, may_stop=may_stop)
         if self._pdu_left < 6:
             self.violation("A PDU ends inside the header of a presentation data value")
         try:
@@ -209,9 +210,9 @@ class UpperLayer(DULServiceProvider):
         Ended
             The association ended instead.
         """
-        if self._pdu_left or self._reader.buffered or self._wait_readable(0):
+        if self._pdu_left or self._reader.buffered or self._readiness.wait(0, may_stop=False):
             if not self._pdu_left:
-                self._await_p_data(self._network_timeout_s)
+                self._await_p_data(self._network_timeout_s, may_stop=False)
             return True
         return False
 
@@ -248,12 +249,12 @@ class UpperLayer(DULServiceProvider):
 
     # -- the reactor -----------------------------------------------------------------------------------------------
 
-    def _turn(self, timeout_s: float) -> bool:
+    def _turn(self, timeout_s: float, *, may_stop: bool) -> bool:
         """Run what is pending; then wait for the peer and read one PDU. True: P-DATA-TF, whose header is consumed."""
         self._run_pending()
         if not self.is_alive() or not self.to_user_queue.empty():
             return False
-        if self._reader.buffered or self._wait_readable(timeout_s):
+        if self._reader.buffered or self._wait_readable(timeout_s, may_stop):
             is_p_data = self._receive_header()
             self._run_pending()
             return is_p_data
@@ -283,22 +284,22 @@ class UpperLayer(DULServiceProvider):
         """Whether the peer may still send anything that matters."""
         return self.is_alive() and self.state_machine.current_state != AWAITING_CLOSE
 
-    def _await_p_data(self, timeout_s: float) -> None:
+    def _await_p_data(self, timeout_s: float, *, may_stop: bool) -> None:
         deadline = time.monotonic() + timeout_s
-        while not self._turn(deadline - time.monotonic()):
+        while True:
+            if may_stop and self._stop.is_set:
+                raise Ended("The server stops")
+            if self._turn(deadline - time.monotonic(), may_stop=may_stop):
+                return
             if not self._may_receive or not self.to_user_queue.empty():
                 raise Ended("Released, aborted or lost")
-            if self._called_off:
-                raise Ended("The server stops")
             if time.monotonic() >= deadline:
                 raise Ended(f"The peer was silent for {timeout_s:g} s")
 
-    def _wait_readable(self, timeout_s: float) -> bool:
+    def _wait_readable(self, timeout_s: float, may_stop: bool) -> bool:
         if self.state_machine.current_state in ARTIM_STATES:
             timeout_s = min(timeout_s, max(0.0, self.artim_timer.remaining))
-        readable, woken = self._readiness.wait(timeout_s)
-        self._called_off |= woken
-        return readable
+        return self._readiness.wait(timeout_s, may_stop=may_stop)
 
     def _receive_header(self) -> bool:
         try:
@@ -329,7 +330,7 @@ class UpperLayer(DULServiceProvider):
         """Discard what still arrives, so that closing does not destroy our last PDU on its way (a TCP reset would)."""
         deadline = time.monotonic() + LINGER_S
         with contextlib.suppress(OSError):  # closed or silent: both mean that we are done
-            while (remaining := deadline - time.monotonic()) > 0 and self._readiness.wait(remaining)[0]:
+            while (remaining := deadline - time.monotonic()) > 0 and self._readiness.wait(remaining, may_stop=True):
                 self._reader.some(BUFFER_BYTES)
         self._transport.close()
         self._run_pending()

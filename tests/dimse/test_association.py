@@ -292,6 +292,26 @@ def test_stop_lets_a_running_operation_finish(listen: Listen, bare: Bare, sink: 
     assert not stopping.is_alive()
 
 
+def test_stop_lets_a_data_set_arrive_but_takes_no_further_one(listen: Listen, bare: Bare, sink: HashSink) -> None:
+    listener = listen()
+    peer = bare(listener.port)
+    peer.associate()
+    pdus = encode_p_data(3, bytes(100_000), 16384, is_command=False)
+    peer.send_store_command("1.2.1")
+    peer.send(pdus[:40_000])
+    assert sink.started.wait(5)
+    stopping = threading.Thread(target=listener.stop, args=(10,))
+    stopping.start()
+    time.sleep(0.2)
+    peer.send(pdus[40_000:])
+    peer.send_store_command("1.2.2")
+    peer.send(pdus)
+    assert status(peer.receive_pdu()) == 0
+    assert peer.receive_pdu()[0] == A_ABORT
+    stopping.join(5)
+    assert list(sink.sizes) == ["1.2.1"]
+
+
 def test_stop_hangs_up_on_a_peer_that_does_not_finish(listen: Listen, bare: Bare, sink: HashSink) -> None:
     listener = listen()
     peer = bare(listener.port)

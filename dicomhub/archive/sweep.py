@@ -1,7 +1,7 @@
 """Remove blobs that nothing refers to: leftovers of interrupted, refused and repeated uploads.
 
-In two steps, each after a grace time: to the trash, and out of it. Why no interleaving with an upload can lose a blob is
-told in ``dicomhub/store/README.md``; it rests on the order of the steps in `sweep`.
+In two steps, each after a grace time: to the trash, and out of it. Why no interleaving with an upload can lose a blob
+is told in ``dicomhub/store/README.md``; it rests on the order of the steps in `sweep`.
 """
 
 from __future__ import annotations

@@ -211,4 +211,5 @@ archive_info = Table(
     Column("archive_uuid", Name, nullable=False),
     Column("created_at", Double, nullable=False),  # s since the epoch
     Column("format_version", Number, nullable=False),
+    Column("swept_at", Double, nullable=False),  # s since the epoch; when the last sweep began
 )

@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("archive_uuid", Name, nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("format_version", Number, nullable=False),
+        sa.Column("swept_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
@@ -192,6 +193,9 @@ def upgrade() -> None:
     conn = op.get_bind()
     conn.execute(sa.text("INSERT INTO sequence_counter (id, value) VALUES (1, 0)"))
     conn.execute(
-        sa.text("INSERT INTO archive_info (id, archive_uuid, created_at, format_version) VALUES (1, :uuid, :now, 1)"),
+        sa.text(
+            "INSERT INTO archive_info (id, archive_uuid, created_at, format_version, swept_at) "
+            "VALUES (1, :uuid, :now, 1, :now)"
+        ),
         {"uuid": str(uuid.uuid4()), "now": time.time()},
     )

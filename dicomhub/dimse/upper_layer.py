@@ -91,7 +91,7 @@ class UpperLayer(DULServiceProvider):
 
     def __init__(self, assoc: Association, stop: StopSignal, network_timeout_s: float) -> None:
         super().__init__(assoc)
-        self._stop = stop
+        self._stop_signal = stop
         self._network_timeout_s = network_timeout_s
         self._pdu_left = 0
         self._fragment_left = 0
@@ -102,7 +102,7 @@ class UpperLayer(DULServiceProvider):
     def attach(self, sock: socket.socket) -> None:
         """Take over an accepted connection (Evt5)."""
         self._reader = SocketReader(sock, self._network_timeout_s)
-        self._readiness = Readiness(sock, self._stop)
+        self._readiness = Readiness(sock, self._stop_signal)
         self._transport = BufferedSocket(self.assoc, client_socket=sock)
         self._transport.reader = self._reader
         self.assoc.set_socket(self._transport)
@@ -125,7 +125,7 @@ class UpperLayer(DULServiceProvider):
     def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:
         """The next primitive for the service user; with ``wait``, block up to ``timeout`` seconds for it."""
         deadline = time.monotonic() + (timeout if timeout is not None else self._network_timeout_s)
-        while wait and self.to_user_queue.empty() and self._may_receive and not self._stop.is_set:
+        while wait and self.to_user_queue.empty() and self._may_receive and not self._stop_signal.is_set:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 break
@@ -287,7 +287,7 @@ class UpperLayer(DULServiceProvider):
     def _await_p_data(self, timeout_s: float, *, may_stop: bool) -> None:
         deadline = time.monotonic() + timeout_s
         while True:
-            if may_stop and self._stop.is_set:
+            if may_stop and self._stop_signal.is_set:
                 raise Ended("The server stops")
             if self._turn(deadline - time.monotonic(), may_stop=may_stop):
                 return

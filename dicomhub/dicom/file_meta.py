@@ -73,29 +73,38 @@ def read_prologue(data: bytes | bytearray, *, complete: bool = True, transfer_sy
     """
     if len(data) < 132 and not complete:
         return 132
-    meta_offset = 132 if data[128:132] == b"DICM" else 0
-    pos, uid, expected = meta_offset, "", -1
+    pos, uid = _read_meta(data)
+    if pos > MAX_FILE_META:
+        raise NotDicom(f"file meta information (group 0002) has more than {MAX_FILE_META} bytes")
+    if pos > len(data) and complete:
+        raise NotDicom("the bytes end inside the file meta information (group 0002)")
+    is_deflated = uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+    needed = pos + (2 if is_deflated else 8)
+    if len(data) < needed and not complete:
+        return needed
+    if is_deflated:
+        return Prologue(pos, uid, implicit=False, little=True)
+    return _prologue(data, pos, uid or transfer_syntax_uid)
+
+
+def _read_meta(data: bytes | bytearray) -> tuple[int, str]:
+    """End of the file meta information, beyond the data if that is not there yet, and the Transfer Syntax UID in it.
+
+    The group length only counts where group 0002 could go on by chance: in front of a deflated data set.
+    """
+    pos = 132 if data[128:132] == b"DICM" else 0
+    uid, expected = "", -1
     while data[pos : pos + 2] == b"\x02\x00" and not (uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN and pos == expected):
         begin, stop = _meta_value(data, pos)
-        if stop > MAX_FILE_META:
-            raise NotDicom(f"file meta information (group 0002) has more than {MAX_FILE_META} bytes")
         if stop > len(data):
-            if complete:
-                raise NotDicom(f"the bytes end inside the file meta information (group 0002) at byte {pos}")
-            return max(stop, pos + 12)
+            return stop, uid
         tag = _tag(data, pos)
         if tag == _TRANSFER_SYNTAX_UID:
             uid = data[begin:stop].decode("latin-1").strip(" \0")
         elif tag == 0x00020000 and stop - begin == 4:
             expected = stop + int.from_bytes(data[begin:stop], "little")
         pos = stop
-    if len(data) < pos + 2 and not complete:
-        return pos + 2
-    if uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
-        return Prologue(pos, uid, implicit=False, little=True)
-    if len(data) < pos + 8 and not complete:
-        return pos + 8
-    return _prologue(data, pos, uid or transfer_syntax_uid)
+    return pos, uid
 
 
 def _tag(data: bytes | bytearray, pos: int) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import orjson
@@ -46,10 +47,23 @@ _CONVERTERS: Final = {vr: convert for vr, convert in CONVERTERS.items() if vr !=
 
 
 def header_to_dict(
-    header: bytes, segments: Sequence[Segment], transfer_syntax_uid: str, *, bulkdata_prefix: bytes = b"@bulk"
+    header: bytes,
+    segments: Sequence[Segment],
+    transfer_syntax_uid: str,
+    *,
+    bulkdata_prefix: bytes = b"@bulk",
+    max_items: int | None = None,
 ) -> dict[str, Any]:
-    """The data set as DICOM JSON Model object, as `header_to_json` writes it."""
+    """The data set as DICOM JSON Model object, as `header_to_json` writes it.
+
+    Parameters
+    ----------
+    max_items
+        Sequences of more items come without their value (``{"vr": "SQ"}``). A slide may have a hundred thousand in
+        Per-Frame Functional Groups Sequence (5200,9230), of several KB each in memory.
+    """
     converter, events, scope = _open(header, segments, transfer_syntax_uid, bulkdata_prefix)
+    converter.max_items = max_items
     return converter.item(events, scope)
 
 
@@ -130,6 +144,7 @@ class _Converter:
     """From events to attribute objects."""
 
     def __init__(self, header: bytes, box: Container, segments: Sequence[Segment] = ()) -> None:
+        self.max_items: int | None = None
         self._header = header
         self._segments = segments
         self._ahead: int | None = None
@@ -139,7 +154,7 @@ class _Converter:
         """All attributes of a data set or item, nested ones too."""
         while (event := self._values(events, scope)) is not None:
             tag = event[1]
-            scope.item[tag] = _sequence(list(self._items(events, tag, scope)))
+            scope.item[tag] = self._sequence(events, tag, scope)
         item = scope.item
         _correct_lut_descriptors(item)
         tags = list(item)
@@ -189,6 +204,16 @@ class _Converter:
             else:
                 return event if kind == SEQUENCE else None
         return None
+
+    def _sequence(self, events: Iterator[Event], tag: str, scope: _Scope) -> Attribute:
+        if self.max_items is None:
+            values = list(self._items(events, tag, scope))
+        else:
+            values = list(islice(self._items(events, tag, scope), self.max_items + 1))
+            if len(values) > self.max_items:
+                values.clear()
+                _skip(events)
+        return {"vr": "SQ", "Value": values} if values else {"vr": "SQ"}
 
     def _items(self, events: Iterator[Event], tag: str, scope: _Scope) -> Iterator[Item]:
         for number, (kind, _, _, _, little) in enumerate(events, 1):
@@ -267,11 +292,16 @@ class _Converter:
         if not raw.startswith(_ITEM_OR_END) or scope.depth >= _MAX_HIDDEN_DEPTH:
             return in_base64("UN", raw)
         box = Container(True, False, 0, len(raw), self._box[2], True)
-        return _sequence(list(_Converter(raw, box)._items(walk(raw, box), tag, scope)))
+        return _Converter(raw, box)._sequence(walk(raw, box), tag, scope)
 
 
-def _sequence(items: list[Item]) -> Attribute:
-    return {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
+def _skip(events: Iterator[Event]) -> None:
+    """Pass by the rest of a sequence."""
+    depth = 1
+    for kind, *_ in events:
+        depth += (kind in (SEQUENCE, BEGIN_ITEM)) - (kind == END)
+        if not depth:
+            return
 
 
 def _correct_lut_descriptors(item: Item) -> None:

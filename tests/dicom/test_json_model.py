@@ -366,3 +366,13 @@ def test_real_file_with_gb_2312_loses_its_escape_sequences() -> None:
     assert real("fo-dicom/chrGB2312.dcm")["00100010"]["Value"] == [
         {"Alphabetic": "Zhang^XiaoDong", "Ideographic": "张^小东"}
     ]
+
+
+def test_sequences_of_many_items_may_be_left_without_value() -> None:
+    frames = [item(sequence(0x00209113, [item(element(0x00200032, "DS", b"1\\2\\3 "))])) for _ in range(1000)]
+    body = CHARSET + sequence(0x52009230, frames) + sequence(0x52009231, frames[:2]) + element(0x7FE00010, "OW", b"12")
+    parts = split(part10(body))
+    attributes = header_to_dict(parts.header, parts.segments, EXPLICIT, max_items=2)
+    assert attributes["52009230"] == {"vr": "SQ"}
+    assert len(attributes["52009231"]["Value"]) == 2
+    assert "BulkDataURI" in attributes["7FE00010"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -327,3 +328,37 @@ def test_splitting_a_ct_image_takes_far_less_than_a_millisecond() -> None:
         return time.perf_counter() - begin
 
     assert min(once() for _ in range(20)) < 0.001
+
+
+def test_memory_does_not_grow_with_the_size_of_the_instance() -> None:
+    """Native, encapsulated and private values of 64 MiB pass in chunks of 64 KiB."""
+    chunk = bytes(64 * 1024)
+    count = 1024
+    total = count * len(chunk)
+    fragment = element(0xFFFEE000, "", b"", length=len(chunk) - 8)[:8] + chunk[8:]
+    undefined = element(0x7FE00010, "OB", element(0xFFFEE000, "", b""), length=UNDEFINED)
+    cases = [
+        (element(0x7FE00010, "OW", b"", length=total), chunk, b""),
+        (undefined, fragment, element(0xFFFEE0DD, "", b"")),
+        (element(0x00091010, "UN", b"", length=total), chunk, b""),
+    ]
+
+    class Nowhere:
+        def write(self, data: bytes | memoryview) -> None: ...
+
+        def finish(self) -> tuple[bytes, int]:
+            return bytes(32), total
+
+        def discard(self) -> None: ...
+
+    for head, body, tail in cases:
+        splitter = Splitter(Nowhere)
+        tracemalloc.start()
+        splitter.feed(part10(CHARSET + head))
+        for _ in range(count):
+            splitter.feed(body)
+        splitter.feed(tail)
+        assert len(splitter.finish().segments) == 1
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 1024**2

@@ -13,6 +13,7 @@ import structlog
 from dicomhub import hooks as hooks_module
 from dicomhub.archive import Archive
 from dicomhub.archive.changes import deliver
+from dicomhub.archive.sweep import sweep_forever
 from dicomhub.config import Config
 from dicomhub.dimse.server import DimseServer
 from dicomhub.errors import ConfigurationError
@@ -94,7 +95,7 @@ async def running(config: Config, hooks: Hooks | None = None) -> AsyncIterator[R
     share = config.workers > 1
     async with AsyncExitStack() as stack:
         archive = await stack.enter_async_context(open_archive(config, hooks))
-        for name, work in (("notify", deliver(archive)),):
+        for name, work in (("notify", deliver(archive)), ("sweep", sweep_forever(archive))):
             task = asyncio.create_task(work, name=name)
             stack.push_async_callback(_cancel, task)
         dimse = DimseServer(archive, config, asyncio.get_running_loop(), reuse_port=share)

@@ -7,7 +7,7 @@ from array import array
 from typing import Final
 
 from dicomhub.dicom.structure import ITEM, SEQUENCE_DELIMITER
-from dicomhub.errors import NotDicom
+from dicomhub.errors import NotDicom, Refused
 
 BEGINS: Final = 1
 """The fragment begins with the first marker of a JPEG (FFD8) or JPEG 2000 (FF4F) codestream."""
@@ -15,11 +15,19 @@ ENDS: Final = 2
 """It ends with FFD9, the last marker of both, before at most eight bytes of padding."""
 
 _TAIL: Final = 10
+_BYTES_PER_FRAGMENT: Final = 13
 _STARTS: Final = (b"\xff\xd8", b"\xff\x4f")
 
 
 class FragmentScanner:
     """Follows the items of an encapsulated value through any chunks.
+
+    Parameters
+    ----------
+    little
+        Byte order of the item tags.
+    max_size
+        Bytes of memory that the offset table, and what is noted of the fragments, may take each.
 
     Attributes
     ----------
@@ -33,9 +41,10 @@ class FragmentScanner:
         Whether the sequence delimiter has passed.
     """
 
-    def __init__(self, little: bool, max_offset_table: int) -> None:
+    def __init__(self, little: bool, max_size: int) -> None:
         self._head = struct.Struct("<HHI" if little else ">HHI")
-        self._max_offset_table = max_offset_table
+        self._max_offset_table = max_size
+        self._max_fragments = max_size // _BYTES_PER_FRAGMENT
         self._partial = b""
         self._offset = 0
         self._left = 0
@@ -90,7 +99,12 @@ class FragmentScanner:
                 _mark(bytes(view[begin : min(stop, begin + 2)]), bytes(view[max(begin, stop - _TAIL) : stop]))
             )
             pos = stop
+        self._check_count()
         return pos
+
+    def _check_count(self) -> None:
+        if len(self.marks) > self._max_fragments:
+            raise Refused(f"encapsulated pixel data has more than {self._max_fragments} fragments", 0xA700)
 
     def _item(self, value_offset: int) -> None:
         group, element, length = self._head.unpack(self._partial)
@@ -112,6 +126,7 @@ class FragmentScanner:
             self.marks.append(0)
             self._left = length
             self._first = self._tail = b""
+            self._check_count()
 
     def _content(self, view: memoryview, pos: int, stop: int) -> None:
         self._left -= stop - pos

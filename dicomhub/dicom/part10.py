@@ -345,13 +345,14 @@ class Splitter:
         is_top = not structure.stack
         if tag.startswith("FFFE"):
             structure.delimiter(tag)
-        elif is_top and tag in _PIXEL_DATA and length:
+        elif is_top and tag in _PIXEL_DATA and length and self._pixel_data is None:
             self._begin_value(length, begin, is_pixel_data=True)
             self._pixel_data = len(self._segments), tag, vr, self._scanner
         elif length >= self._threshold:
             if not structure.enter(vr, length, begin):
                 self._begin_value(length, begin)
-                self._tee = self._extended.setdefault(tag, bytearray()) if is_top and tag in _EXTENDED else None
+                if is_top and tag in _EXTENDED and length <= self._max_header:
+                    self._tee = self._extended[tag] = bytearray()
         elif is_top and tag in _EXTENDED and begin + length > len(self._header):
             self._need = begin + length
             return False

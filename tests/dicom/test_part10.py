@@ -257,7 +257,21 @@ def test_the_header_is_limited() -> None:
     assert refused.value.failure_reason == 0xA700
 
 
-def test_a_reference_to_a_damaged_item_does_not_reach_beyond_its_sequence() -> None:
+def test_fragments_and_offset_tables_are_limited() -> None:
+    many = CHARSET + encapsulated([b""] * 20_000)
+    with pytest.raises(Refused, match="more than 7692 fragments"):
+        split(part10(many, JPEG), max_header=100_000)
+    table = CHARSET + encapsulated([b"frame1"], offset_table=bytes(200_000))
+    with pytest.raises(NotDicom, match="Basic Offset Table of 200000 bytes"):
+        split(part10(table, JPEG), max_header=100_000)
+
+
+def test_only_the_first_pixel_data_is_cut_whatever_its_size() -> None:
+    twice = CHARSET + element(0x7FE00010, "OW", b"12") + element(0x7FE00010, "OW", b"34")
+    assert cut(part10(twice)) == [b"12"]
+
+
+def test_a_damaged_sequence_does_not_reach_beyond_its_end() -> None:
     damaged = sequence(0x00081140, [b"\1\2\3\4\5\6\7\x08garbage!"])
     overrun = sequence(0x00082112, [element(0xFFFEE000, "", CHARSET, length=5000)])
     assert cut(part10(CHARSET + damaged + overrun + element(0x7FE00010, "OW", b"12"))) == [b"12"]

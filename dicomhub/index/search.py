@@ -147,8 +147,8 @@ def search(conn: Connection, plan: Plan, place: Place, limit: int) -> Page:
         after = tuple(row)[-len(segment.order) :]
         if match is not None:
             found.append(match)
-            if plan.level is Level.PATIENT and len(after) > 1:
-                after = (*after[:-1], LAST_TEXT)
+        if reader.is_returned(row) and len(after) > 1:
+            after = (*after[:-1], LAST_TEXT)  # other studies of the same patient add nothing
         if len(found) == limit or reader.bytes_read > METADATA_BYTES_MAX or examined == size:
             is_last = False
             break
@@ -251,9 +251,13 @@ class _Reader:
         """Rows below that were looked at."""
         return self._probe.examined if self._probe else 0
 
+    def is_returned(self, row: Row[Any]) -> bool:
+        """Whether the row is a study of the patient that was returned last."""
+        return self._patient is not None and _patient(row) == self._patient
+
     def read(self, row: Row[Any]) -> Attributes | Undecided | None:
         """The returned attributes of a match; None for a row that is none."""
-        if self._plan.level is Level.PATIENT and self._is_repeated(row):
+        if self.is_returned(row):
             return None
         known = self._known(row)
         if self._plan.needs_metadata:
@@ -290,10 +294,6 @@ class _Reader:
             if self._plan.needs_patient_counts:
                 known |= _patient_counts(self._conn, row)
         return self._plan.selection(known, complete=True)
-
-    def _is_repeated(self, row: Row[Any]) -> bool:
-        """Whether the row is another study of the patient that was returned last."""
-        return self._patient is not None and _patient(row) == self._patient
 
 
 def _patient(row: Row[Any]) -> tuple[Any, ...]:

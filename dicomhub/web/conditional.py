@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from aiohttp import web
 
@@ -13,6 +13,9 @@ from dicomhub.web.keys import CONFIG
 
 CACHE_CONTROL = "private, no-cache"
 """Patients' data: kept by the user agent alone, and asked for again before use, because a new version may have come."""
+
+GATHER_BYTES = 64 * 1024
+"""Chunks smaller than this are joined before they are written."""
 
 
 def entity_tag(*parts: object, is_weak: bool = False) -> str:
@@ -96,12 +99,44 @@ async def send(
     if request.method == "HEAD":
         await response.prepare(request)
         return response
-    chunk = await anext(chunks, None)
+    gathered = _gathered(chunks)
+    chunk = await anext(gathered, None)
     await response.prepare(request)
     while chunk is not None:
         async with asyncio.timeout(timeout_s):
             await response.write(chunk)
-        chunk = await anext(chunks, None)
+        chunk = await anext(gathered, None)
     async with asyncio.timeout(timeout_s):
         await response.write_eof()
+    return response
+
+
+async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Chunks with small ones joined, so that part headers and ends do not cost a packet each."""
+    small: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        if len(chunk) < GATHER_BYTES:
+            small.append(chunk)
+            size += len(chunk)
+        if small and (len(chunk) >= GATHER_BYTES or size >= GATHER_BYTES):
+            yield b"".join(small)
+            small.clear()
+            size = 0
+        if len(chunk) >= GATHER_BYTES:
+            yield chunk
+    if small:
+        yield b"".join(small)
+
+
+async def send_pieces(request: web.Request, headers: Mapping[str, str], pieces: Sequence[bytes]) -> web.StreamResponse:
+    """Answer with a body that is at hand, without joining its pieces: a copy of a frame costs more than a write."""
+    response = web.StreamResponse(headers=headers)
+    response.content_length = sum(map(len, pieces))
+    await response.prepare(request)
+    if request.method != "HEAD":
+        async with asyncio.timeout(request.config_dict[CONFIG].request_timeout_s):
+            for piece in pieces:
+                await response.write(piece)
+            await response.write_eof()
     return response

@@ -140,15 +140,17 @@ def listen(sink: HashSink) -> Iterator[Listen]:
 class BarePeer:
     """A requestor made of a socket: sends what it is told to, well-formed or not."""
 
+    calling_ae_title = "BARE"
+
     def __init__(self, port: int, *abstract_syntaxes: str, timeout_s: float = 10) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
         self.abstract_syntaxes = abstract_syntaxes or (VERIFICATION, CT_IMAGE_STORAGE)
 
-    def associate(self) -> bytes:
+    def associate(self, called_ae_title: str = "DICOMHUB") -> bytes:
         """Request an association; contexts are numbered 1, 3, 5...; the answer's PDU."""
         request = A_ASSOCIATE()
         request.application_context_name = "1.2.840.10008.3.1.1.1"
-        request.calling_ae_title, request.called_ae_title = "BARE", "DICOMHUB"
+        request.calling_ae_title, request.called_ae_title = self.calling_ae_title, called_ae_title
         contexts = []
         for number, uid in enumerate(self.abstract_syntaxes):
             context = build_context(uid, EXPLICIT_VR_LITTLE_ENDIAN)

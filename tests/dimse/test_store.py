@@ -325,8 +325,8 @@ async def test_policy_of_a_plugin_decides_the_status(
     assert row["00100020"]["Value"] == ["CHANGED"]
 
 
-async def test_policy_of_a_plugin_decides_who_may_associate(port: int, scu: AE) -> None:
-    def associate() -> bool:
-        return scu.associate("127.0.0.1", port, contexts=[build_context(CT_IMAGE_STORAGE)]).is_rejected
-
-    assert await asyncio.to_thread(associate)
+async def test_policy_of_a_plugin_decides_who_may_associate(port: int, bare: Bare) -> None:
+    known, unknown = bare(port), bare(port)
+    assert (await asyncio.to_thread(known.associate))[0] == 2  # A-ASSOCIATE-AC
+    unknown.calling_ae_title = "STRANGER"
+    assert (await asyncio.to_thread(unknown.associate))[0] == 3  # A-ASSOCIATE-RJ

@@ -14,7 +14,7 @@ that we cannot satisfy are skipped, because browsers concatenate lists. What the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
@@ -336,8 +336,3 @@ def _offer(form: Representation) -> str:
         return form.content_type
     syntax = f"; transfer-syntax={form.transfer_syntax_uid}" if form.transfer_syntax_uid else ""
     return f'multipart/related; type="{form.media_type}"{syntax}'
-
-
-def accepted_types(values: Iterable[str]) -> str | None:
-    """Several ``Accept`` fields as one list (RFC 9110 5.3); None when there is none."""
-    return ", ".join(values) or None

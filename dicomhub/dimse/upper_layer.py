@@ -42,6 +42,8 @@ MAX_CONTROL_PDU = 1024**2
 
 LINGER_S = 1.0
 """Seconds that the peer has for closing the connection after a release or an abort, before we do."""
+STOP_LINGER_S = 0.2
+"""The same when the server stops."""
 
 
 class Ended(Exception):
@@ -328,9 +330,9 @@ class UpperLayer(DULServiceProvider):
 
     def _linger(self) -> None:
         """Discard what still arrives, so that closing does not destroy our last PDU on its way (a TCP reset would)."""
-        deadline = time.monotonic() + LINGER_S
+        deadline = time.monotonic() + (STOP_LINGER_S if self._stop_signal.is_set else LINGER_S)
         with contextlib.suppress(OSError):  # closed or silent: both mean that we are done
-            while (remaining := deadline - time.monotonic()) > 0 and self._readiness.wait(remaining, may_stop=True):
+            while (remaining := deadline - time.monotonic()) > 0 and self._readiness.wait(remaining, may_stop=False):
                 self._reader.some(BUFFER_BYTES)
         self._transport.close()
         self._run_pending()

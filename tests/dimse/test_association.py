@@ -298,9 +298,10 @@ def test_stop_lets_a_data_set_arrive_but_takes_no_further_one(listen: Listen, ba
     stopping = threading.Thread(target=listener.stop, args=(10,))
     stopping.start()
     time.sleep(0.2)
-    peer.send(pdus[40_000:])
+    sent: list[bytes] = []
+    peer.send, send = sent.append, peer.send  # type: ignore[method-assign]
     peer.send_store_command("1.2.2")
-    peer.send(pdus)
+    send(pdus[40_000:] + sent[0] + pdus)
     assert status(peer.receive_pdu()) == 0
     assert peer.receive_pdu()[0] == A_ABORT
     stopping.join(5)

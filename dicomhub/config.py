@@ -75,7 +75,7 @@ class Config(BaseSettings):
     dimse_store_timeout_s: float = 300.0
     """Seconds one instance may take from its last byte to its commit."""
 
-    max_header_bytes: int = Field(256 * 1024**2, ge=1024)
+    max_header_bytes: int = Field(128 * 1024**2, ge=1024)
     """Bytes of an instance without its bulk values; more is refused."""
     max_inflated_bytes: int = Field(8 * 1024**3, ge=1024)
     """Bytes a deflated data set may inflate to; more is refused."""
@@ -85,7 +85,7 @@ class Config(BaseSettings):
     """Rows in one search response; what is cut is said in a ``Warning`` header."""
     min_free_bytes: int = Field(256 * 1024**2, ge=0)
     """Free bytes of the data folder below which stores are refused with ``A700`` or 503."""
-    sweep_grace_s: float = 86_400.0
+    sweep_grace_s: float = Field(86_400.0, ge=3600)
     """Age from which unreferenced blobs are deleted; longer than any store takes."""
 
     viewer_dir: Path | None = None

@@ -12,7 +12,6 @@ from dicomhub.hooks import Hooks
 from dicomhub.index.database import Database
 from dicomhub.store import BlobStore
 
-
 FRAME_TABLES_BYTES = 64 * 1024**2
 """Memory of one process for frame tables; that of a slide with 200,000 frames takes about 3 MB."""
 

@@ -22,6 +22,9 @@ from dicomhub.store import INLINE_MAX, BlobStore, Staged, Staging
 METADATA_MAX = 4 * 1024**2
 """Bytes of header up to which DICOM JSON metadata is kept beside the instance; above, it is made on request."""
 
+LARGE_MAX_ITEMS = 1000
+"""Items above which a sequence of a larger header is left out of what is made of it at ingest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Received:
@@ -30,7 +33,7 @@ class Received:
     record: InstanceRecord
     split: Split
     metadata: dict[str, Any]
-    """DICOM JSON of the data set, bulk values as BulkDataURI."""
+    """DICOM JSON of the data set, bulk values as BulkDataURI; without the largest sequences of a very large header."""
     parts: list[Staging]
     """All that was staged for this instance."""
 
@@ -127,8 +130,11 @@ def describe(split: Split, store: BlobStore, parts: list[Staging], *, own_file_m
         When the data set does not name itself.
     """
     view = split.view or split
-    metadata = header_to_dict(view.header, view.segments, view.transfer_syntax_uid)
-    metadata_json = orjson.dumps(metadata)
+    # The per-frame sequence of a slide would take gigabytes as objects: it is left out here, and told from the header.
+    is_large = len(view.header) > METADATA_MAX
+    max_items = LARGE_MAX_ITEMS if is_large else None
+    metadata = header_to_dict(view.header, view.segments, view.transfer_syntax_uid, max_items=max_items)
+    metadata_json = None if is_large else orjson.dumps(metadata)
     ref, sop_class_uid = identify(metadata)
     table = frame_table(view, metadata)
     table_digest = _stage(store, parts, table.encode()) if table is not None else None
@@ -156,7 +162,7 @@ def describe(split: Split, store: BlobStore, parts: list[Staging], *, own_file_m
         frame_table_digest=table_digest,
         pixel_segment=view.pixel_data.segment if table is not None and view.pixel_data is not None else None,
         number_of_frames=table.count if table is not None else 0,
-        metadata=zstandard.compress(metadata_json, 3) if len(metadata_json) <= METADATA_MAX else None,
+        metadata=zstandard.compress(metadata_json, 3) if metadata_json is not None else None,
         study_attributes=study,
         series_attributes=series,
         instance_attributes=instance,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import zstandard
 from dicomhub.archive import Archive
 from dicomhub.archive.parts import open_range, read_blob, read_range, recipe_of
 from dicomhub.dicom.frames import FrameTable
-from dicomhub.dicom.json_model import find_value, header_to_json
+from dicomhub.dicom.json_model import find_value, header_to_json, iter_json
 from dicomhub.dicom.matching import Match, matches
 from dicomhub.dicom.model import InstanceRef, Target
 from dicomhub.dicom.part10 import Recipe, Segment, clip, layout
@@ -27,6 +28,8 @@ NATIVE_TRANSFER_SYNTAXES = frozenset({"1.2.840.10008.1.2", EXPLICIT_VR_LITTLE_EN
 
 PAGE = 200
 """Instances that one look into the index brings."""
+PIECE = 256 * 1024
+"""Bytes of metadata that are made at once."""
 
 BULKDATA_PLACEHOLDER = b'"BulkDataURI":"@bulk'
 """How stored metadata begins a BulkDataURI. In a JSON string the quotes are escaped, so no value can forge it."""
@@ -126,7 +129,7 @@ async def instances(
             break
         after = page[-1].cursor
     if not found:
-        raise NotFound(f"there is no {target.level.lower()} {target.instance or target.series or target.study}")
+        raise _nothing(target)
 
 
 async def _visible(archive: Archive, located: Located, conditions: Sequence[Match]) -> bool:
@@ -179,7 +182,7 @@ async def metadata(
     *,
     bulkdata_base: Callable[[InstanceRef], bytes],
 ) -> AsyncIterator[bytes]:
-    """DICOM JSON text of every instance of ``target``, one after the other.
+    """One JSON array with the DICOM JSON of every instance of ``target``, in pieces of bounded size.
 
     Parameters
     ----------
@@ -189,26 +192,55 @@ async def metadata(
     Raises
     ------
     NotFound
-        Before the first one, when there is none that the actor may see.
+        Before the first piece, when there is none that the actor may see.
     """
     conditions = await archive.hooks.restrict(actor, Access.RETRIEVE)
-    after, found = None, False
+    after, opening = None, b"["
     while True:
         page = await archive.database.read(locate.metadata, target, snapshot, after, PAGE)
         for row in page:
+            base = bulkdata_base(row.ref)
             if row.metadata is not None:
                 text = zstandard.decompress(row.metadata)
+                if conditions and not matches(conditions, orjson.loads(text)):
+                    continue
+                yield opening + text.replace(BULKDATA_PLACEHOLDER, b'"BulkDataURI":"' + base)
             else:
-                text = await metadata_json(archive, await _version(archive, row.ref, snapshot))
-            if conditions and not matches(conditions, orjson.loads(text)):
-                continue
-            found = True
-            yield text.replace(BULKDATA_PLACEHOLDER, b'"BulkDataURI":"' + bulkdata_base(row.ref))
+                stored = await _version(archive, row.ref, snapshot)
+                if conditions and not matches(conditions, await attributes(archive, stored)):
+                    continue
+                yield opening
+                async for piece in _large_metadata(archive, stored, base):
+                    yield piece
+            opening = b","
         if len(page) < PAGE:
             break
         after = page[-1].cursor
-    if not found:
-        raise NotFound(f"there is no {target.level.lower()} {target.instance or target.series or target.study}")
+    if opening == b"[":
+        raise _nothing(target)
+    yield b"]"
+
+
+async def _large_metadata(archive: Archive, stored: StoredInstance, bulkdata_base: bytes) -> AsyncIterator[bytes]:
+    """Metadata that is too large to be kept, made from the header piece by piece."""
+    head, segments = await header(archive, stored)
+    pieces = iter_json(head, segments, stored.view_transfer_syntax_uid, bulkdata_prefix=bulkdata_base)
+    while text := await asyncio.to_thread(_gather, pieces):
+        yield text
+
+
+def _gather(pieces: Iterator[bytes]) -> bytes:
+    gathered, size = [], 0
+    for piece in pieces:
+        gathered.append(piece)
+        size += len(piece)
+        if size >= PIECE:
+            break
+    return b"".join(gathered)
+
+
+def _nothing(target: Target) -> NotFound:
+    return NotFound(f"there is no {target.level.lower()} {target.instance or target.series or target.study}")
 
 
 async def _version(archive: Archive, ref: InstanceRef, snapshot: int | None) -> StoredInstance:

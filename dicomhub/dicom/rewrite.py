@@ -36,8 +36,8 @@ class Span:
 def rewrite(split: Split, values: Dataset, remove: Collection[int] = ()) -> Split:
     """The instance with the elements of ``values`` set and the tags of ``remove`` gone.
 
-    Works in the instance's own encoding. A deflated instance comes back inflated, in Explicit VR Little Endian. Segments
-    of a replaced element are left out; the others keep their bytes.
+    Works in the instance's own encoding. A deflated instance comes back inflated, in Explicit VR Little Endian. The
+    segments of a replaced element are left out; the others keep their bytes.
 
     Raises
     ------

@@ -27,7 +27,7 @@ def origin(request: web.Request) -> str:
     config = request.config_dict[CONFIG]
     if config.public_url:
         return config.public_url.rstrip("/")
-    scheme, host, prefix = request.scheme, request.host, ""
+    scheme, host, prefix = request.scheme, _with_port(request), ""
     if config.trust_forwarded:
         headers = request.headers
         forwarded = request.forwarded[0] if request.forwarded else {}
@@ -38,6 +38,15 @@ def origin(request: web.Request) -> str:
         if port and ":" not in host and port not in ("80", "443"):
             host = f"{host}:{port}"
     return f"{scheme}://{host}{prefix}"
+
+
+def _with_port(request: web.Request) -> str:
+    """The ``Host`` of the request; some clients leave the port out of it (RFC 9110 7.2 wants it)."""
+    host = request.host
+    if host in ("localhost", "127.0.0.1", "[::1]") and request.transport is not None:
+        port = request.transport.get_extra_info("sockname")[1]
+        return host if port == 80 else f"{host}:{port}"
+    return host
 
 
 def _first(value: str | None) -> str:

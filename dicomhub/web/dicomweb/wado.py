@@ -173,28 +173,27 @@ async def metadata(request: web.Request) -> web.StreamResponse:
     def bulkdata_base(ref: InstanceRef) -> bytes:
         return f"{location(request, ref)}/bulkdata".encode()
 
-    texts = retrieve.metadata(request.app[ARCHIVE], named, actor(request), bulkdata_base=bulkdata_base)
+    pieces = retrieve.metadata(request.app[ARCHIVE], named, actor(request), bulkdata_base=bulkdata_base)
     gathered, size = [], 0
-    async for text in texts:
-        gathered.append(text)
-        size += len(text)
+    async for piece in pieces:
+        gathered.append(piece)
+        size += len(piece)
         if size > WHOLE_BYTES:
-            return await _stream_metadata(request, gathered, texts, form)
-    body = b"[" + b",".join(gathered) + b"]"
+            return await _stream_metadata(request, gathered, pieces, form)
+    body = b"".join(gathered)
     tag = f'W/"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'  # weak, because compression keeps it
     unchanged = not_modified(request, tag)
     return unchanged or web.Response(body=body, content_type=form.media_type, headers=cache_headers(tag))
 
 
 async def _stream_metadata(
-    request: web.Request, gathered: list[bytes], texts: AsyncIterator[bytes], form: Representation
+    request: web.Request, gathered: list[bytes], pieces: AsyncIterator[bytes], form: Representation
 ) -> web.StreamResponse:
     async def body() -> AsyncIterator[bytes]:
-        yield b"[" + b",".join(gathered)
+        yield b"".join(gathered)
         gathered.clear()
-        async for text in texts:
-            yield b"," + text
-        yield b"]"
+        async for piece in pieces:
+            yield piece
 
     return await send(request, body(), form.media_type, headers={"Vary": "Accept"})
 

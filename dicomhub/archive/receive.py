@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,7 +163,7 @@ def describe(split: Split, store: BlobStore, parts: list[Staging], *, own_file_m
         frame_table_digest=table_digest,
         pixel_segment=view.pixel_data.segment if table is not None and view.pixel_data is not None else None,
         number_of_frames=table.count if table is not None else 0,
-        metadata=zstandard.compress(metadata_json, 3) if metadata_json is not None else None,
+        metadata=pack(metadata_json) if metadata_json is not None else None,
         study_attributes=study,
         series_attributes=series,
         instance_attributes=instance,
@@ -202,6 +203,18 @@ def dataset_digest(split: Split) -> bytes:
     return digest.digest()
 
 
+_packers = threading.local()
+
+
+def pack(data: bytes) -> bytes:
+    """zstd, with one compressor per thread: making one takes longer than compressing a header."""
+    packer = getattr(_packers, "packer", None)
+    if packer is None:
+        packer = _packers.packer = zstandard.ZstdCompressor(level=3)
+    packed: bytes = packer.compress(data)
+    return packed
+
+
 def _stage(store: BlobStore, parts: list[Staging], data: bytes) -> bytes:
     part = store.stage()
     parts.append(part)
@@ -213,7 +226,7 @@ def _row(part: Staged) -> BlobRow:
     """Inline, compressed where that pays, or a reference to the blob store: the one rule, by size."""
     if part.data is None or part.size > INLINE_MAX:
         return BlobRow(part.digest, part.size, "raw", None)
-    packed = zstandard.compress(part.data, 3)
+    packed = pack(part.data)
     if len(packed) < 0.9 * part.size:
         return BlobRow(part.digest, part.size, "zstd", packed)
     return BlobRow(part.digest, part.size, "raw", bytes(part.data))

@@ -27,8 +27,9 @@ def below_clause(plan: Plan, dialect: str) -> ColumnElement[bool]:
     """The entity has something below that meets ``plan.below``, as far as SQL can say."""
     inner, outer = _table(plan), series if plan.level is Level.SERIES else study
     mine, theirs = _identity(outer, plan), _identity(inner, plan)
-    wanted = select(*theirs).select_from(_source(plan)).where(*_clauses(plan, dialect))
-    if any(is_selective(match) for match in plan.below):
+    is_led = any(is_selective(match) for match in plan.below)
+    wanted = select(*theirs).select_from(_source(plan)).where(*_clauses(plan, dialect, leads=is_led))
+    if is_led:
         return tuple_(*mine).in_(wanted) if len(mine) > 1 else mine[0].in_(wanted)
     return exists(wanted.where(*(a == b for a, b in zip(mine, theirs, strict=True))).correlate(outer))
 
@@ -78,7 +79,7 @@ class Probe:
     def _statement(self, row: Row[Any]) -> Select[Any]:
         mine = [row._mapping[column.name] for column in _identity(self._table, self._plan)]
         same = [column == value for column, value in zip(_identity(self._table, self._plan), mine, strict=True)]
-        clauses = _clauses(self._plan, self._conn.dialect.name)
+        clauses = _clauses(self._plan, self._conn.dialect.name, leads=False)
         return select(*_columns(self._plan)).select_from(_source(self._plan)).where(*same, *clauses)
 
     def _known(self, below: Row[Any]) -> Attributes:
@@ -126,12 +127,12 @@ def _source(plan: Plan) -> FromClause:
     return version.join(series, and_(same_study, series.c.series_instance_uid == version.c.series_instance_uid))
 
 
-def _clauses(plan: Plan, dialect: str) -> Iterator[ColumnElement[bool]]:
+def _clauses(plan: Plan, dialect: str, *, leads: bool) -> Iterator[ColumnElement[bool]]:
     table = _table(plan)
     if table is version:
         yield version.c.valid_to.is_(None)
     for match in plan.below:
-        yield condition(match, dialect, table).clause
+        yield condition(match, dialect, table, leads=leads).clause
 
 
 def _ref(row: Row[Any]) -> InstanceRef:

@@ -7,11 +7,12 @@ sorts out afterwards, unless the condition is exact. Exact ones may stand in EXI
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Table, and_, false, or_, true
+from sqlalchemy import Column, ColumnElement, Table, UnaryExpression, and_, false, or_, true
+from sqlalchemy.sql.operators import custom_op
 
 from dicomhub.dicom.attributes import vr_of
 from dicomhub.dicom.criteria import (
@@ -51,11 +52,12 @@ class Condition:
 
 UNDECIDED = Condition(true(), is_exact=False)
 
-Terms = Callable[[Criterion, Column[Any], str], Condition]
+_Column = ColumnElement[Any]
+Terms = Callable[[Criterion, _Column, str], Condition]
 """Makes a condition on a column, for a dialect."""
 
 
-def condition(match: Match, dialect: str, table: Table = study) -> Condition:
+def condition(match: Match, dialect: str, table: Table = study, *, leads: bool = True) -> Condition:
     """The condition for one match, on columns of the table of its level.
 
     Parameters
@@ -64,6 +66,9 @@ def condition(match: Match, dialect: str, table: Table = study) -> Condition:
         ``sqlite`` or ``postgresql``.
     table
         Whose columns to take for UIDs, which tables of lower levels have too.
+    leads
+        Whether an index on the column may lead the search. Not where rows of one study are wanted: without statistics
+        SQLite would rather go through all CT series of the archive.
     """
     tag = match.path[0]
     if isinstance(match.criterion, Universal):
@@ -78,8 +83,13 @@ def condition(match: Match, dialect: str, table: Table = study) -> Condition:
         return _name(match.criterion, _NAMES[tag], dialect)
     if tag in _COLUMNS:
         column, terms = _COLUMNS[tag]
-        return terms(match.criterion, column, dialect)
+        return terms(match.criterion, column if leads else _unindexed(column, dialect), dialect)
     return UNDECIDED
+
+
+def _unindexed(column: _Column, dialect: str) -> _Column:
+    """The same value, for which SQLite uses no index: ``+column``."""
+    return UnaryExpression(column, operator=custom_op("+"), type_=column.type) if dialect == SQLITE else column
 
 
 def is_exact(match: Match) -> bool:
@@ -95,12 +105,12 @@ def is_selective(match: Match) -> bool:
 # ---------------------------------------------------------------------------------------------------- kinds of column
 
 
-def _text(criterion: Criterion, column: Column[Any], dialect: str) -> Condition:
+def _text(criterion: Criterion, column: _Column, dialect: str) -> Condition:
     clause = _text_clause(criterion, column, dialect)
     return UNDECIDED if clause is None else Condition(clause, not isinstance(criterion, CombinedRange))
 
 
-def _text_clause(criterion: Criterion, column: Column[Any], dialect: str) -> ColumnElement[bool] | None:
+def _text_clause(criterion: Criterion, column: _Column, dialect: str) -> ColumnElement[bool] | None:
     """A column that holds the first value in its normal form, NULL when there is none."""
     match criterion:
         case SingleValue(value):
@@ -120,14 +130,14 @@ def _text_clause(criterion: Criterion, column: Column[Any], dialect: str) -> Col
     return None
 
 
-def _range(column: Column[Any], first: str, last: str) -> ColumnElement[bool]:
+def _range(column: _Column, first: str, last: str) -> ColumnElement[bool]:
     bounds = [column >= first] if first else []
     if last:
         bounds.append(column <= last)
     return and_(*bounds) if bounds else column.is_not(None)
 
 
-def _wildcard(column: Column[Any], pattern: str, dialect: str) -> ColumnElement[bool]:
+def _wildcard(column: _Column, pattern: str, dialect: str) -> ColumnElement[bool]:
     """``*`` and ``?``, case-sensitive; with the range of its literal beginning, which an index can serve."""
     clauses = [_like(column, pattern, dialect)]
     beginning = re.split(r"[*?]", pattern, maxsplit=1)[0]
@@ -136,7 +146,7 @@ def _wildcard(column: Column[Any], pattern: str, dialect: str) -> ColumnElement[
     return and_(*clauses)
 
 
-def _like(column: Column[Any], pattern: str, dialect: str) -> ColumnElement[bool]:
+def _like(column: _Column, pattern: str, dialect: str) -> ColumnElement[bool]:
     """SQLite's LIKE takes ``a`` for ``A``, its GLOB does not and speaks DICOM but for brackets."""
     if dialect == SQLITE:
         return column.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
@@ -144,7 +154,7 @@ def _like(column: Column[Any], pattern: str, dialect: str) -> ColumnElement[bool
     return column.like(escaped.replace("*", "%").replace("?", "_"), escape="\\")
 
 
-def _contains(column: Column[Any], text: str, dialect: str) -> ColumnElement[bool]:
+def _contains(column: _Column, text: str, dialect: str) -> ColumnElement[bool]:
     """Whether the column contains ``text`` as it is."""
     if dialect == SQLITE:
         escaped = re.sub(r"([\[*?])", r"[\1]", text)
@@ -153,7 +163,7 @@ def _contains(column: Column[Any], text: str, dialect: str) -> ColumnElement[boo
     return column.like(f"%{escaped}%", escape="\\")
 
 
-def _integer(criterion: Criterion, column: Column[Any], dialect: str) -> Condition:
+def _integer(criterion: Criterion, column: _Column, dialect: str) -> Condition:
     """A column of whole numbers; NULL also for values that are none, so those rows are looked at."""
     match criterion:
         case EmptyValue():
@@ -168,7 +178,7 @@ def _integer(criterion: Criterion, column: Column[Any], dialect: str) -> Conditi
     return Condition(or_(column.in_(numbers), column.is_(None)), is_exact=False)
 
 
-def _several(criterion: Criterion, column: Column[Any], dialect: str) -> Condition:
+def _several(criterion: Criterion, column: _Column, dialect: str) -> Condition:
     """A column of several values, ``\\A\\B\\``."""
     match criterion:
         case SingleValue(value):
@@ -187,7 +197,7 @@ def _several(criterion: Criterion, column: Column[Any], dialect: str) -> Conditi
 # ------------------------------------------------------------------------------------------------------- person names
 
 
-def _name(criterion: Criterion, groups: list[Column[Any]], dialect: str) -> Condition:
+def _name(criterion: Criterion, groups: Sequence[_Column], dialect: str) -> Condition:
     match criterion:
         case EmptyValue():
             return Condition(and_(*(column.is_(None) for column in groups)), is_exact=True)
@@ -199,11 +209,11 @@ def _name(criterion: Criterion, groups: list[Column[Any]], dialect: str) -> Cond
     return UNDECIDED
 
 
-def _any_contains(groups: list[Column[Any]], word: str, dialect: str) -> ColumnElement[bool]:
+def _any_contains(groups: Sequence[_Column], word: str, dialect: str) -> ColumnElement[bool]:
     return or_(*(_contains(column, word, dialect) for column in groups))
 
 
-def _name_groups(criteria: list[Criterion], groups: list[Column[Any]], dialect: str) -> Condition:
+def _name_groups(criteria: list[Criterion], groups: Sequence[_Column], dialect: str) -> Condition:
     """One criterion is for any group, several are for one group each."""
     if len(criteria) == 1:
         return _any(_text(criteria[0], column, dialect) for column in groups)
@@ -243,7 +253,7 @@ _REQUEST_COLUMNS: Mapping[int, Column[Any]] = {
     0x00400009: series.c.scheduled_procedure_step_id,
     0x00401001: series.c.requested_procedure_id,
 }
-_NAMES: Mapping[int, list[Column[Any]]] = {
+_NAMES: Mapping[int, Sequence[_Column]] = {
     0x00100010: [study.c[f"patient_name_{group}"] for group in ("alphabetic", "ideographic", "phonetic")],
     0x00080090: [study.c[f"referring_physician_name_{group}"] for group in ("alphabetic", "ideographic", "phonetic")],
 }

@@ -21,7 +21,7 @@ from dicomhub.dicom.matching import compile_matches
 from dicomhub.dicom.model import InstanceRef, Level
 from dicomhub.index import rows
 from dicomhub.index.below import Probe, below_clause
-from dicomhub.index.conditions import condition
+from dicomhub.index.conditions import condition, is_selective
 from dicomhub.index.plan import Plan, row_levels
 from dicomhub.index.schema import series, study, version
 
@@ -212,7 +212,8 @@ def _columns(plan: Plan) -> Iterator[ColumnElement[Any]]:
 
 def _filtered(statement: Select[Any], plan: Plan, segment: _Segment, dialect: str) -> Select[Any]:
     table = _TABLES[plan.row_level]
-    clauses = [condition(match, dialect, table).clause for match in plan.own]
+    is_within = any(is_selective(match) for match in plan.own)
+    clauses = [condition(match, dialect, table, leads=not is_within).clause for match in plan.own]
     if plan.below:
         clauses.append(below_clause(plan, dialect))
     return statement.select_from(_source(plan)).where(*segment.where, *clauses)

@@ -242,6 +242,8 @@ def explain(conn: Connection, asked: Query) -> str:
         (query(Level.STUDY, StudyInstanceUID="1.2"), "(study_instance_uid=?)", "SCAN"),
         (query(Level.STUDY, SOPInstanceUID="1.2"), "version_sop_instance_uid (sop_instance_uid=?)", "SCAN"),
         (query(Level.SERIES, StudyInstanceUID="1.2"), "(study_instance_uid=?)", "SCAN"),
+        (query(Level.STUDY, Modality="CT"), "CORRELATED", "series_modality"),
+        (query(Level.SERIES, StudyInstanceUID="1.2", Modality="CT"), "(study_instance_uid=?)", "series_modality"),
         (
             query(Level.INSTANCE, StudyInstanceUID="1.2", SeriesInstanceUID="1.3"),
             "(study_instance_uid=? AND series_instance_uid=?)",

@@ -16,6 +16,7 @@ from dicomhub.events import SYSTEM, Actor
 from dicomhub.hooks import Access
 from dicomhub.index import search as index
 from dicomhub.index.plan import Plan, make_plan
+from dicomhub.index.reader import Undecided
 from dicomhub.index.rows import complete
 from dicomhub.index.search_past import search_past
 
@@ -96,9 +97,9 @@ class SearchResult:
                 "matches. Add a key that narrows it, such as StudyDate, PatientID or StudyInstanceUID, or ask for fewer"
             )
 
-    async def _decide(self, row: Attributes | index.Undecided) -> Attributes | None:
+    async def _decide(self, row: Attributes | Undecided) -> Attributes | None:
         """The row when it is a match, after a look at metadata that the index does not keep."""
-        if not isinstance(row, index.Undecided):
+        if not isinstance(row, Undecided):
             return row
         plan = self._plan
         holds = compile_matches(plan.rest if plan.level is Level.INSTANCE else plan.below)

@@ -42,6 +42,7 @@ class Probe:
         self._plan = plan
         self._table = _table(plan)
         self._holds = compile_matches(plan.below)
+        self._unpack = zstandard.ZstdDecompressor().decompress
         self.examined = 0
         """Rows below that were looked at."""
 
@@ -57,7 +58,7 @@ class Probe:
                     if len(undecided) == UNDECIDED_MAX:
                         break
                     continue
-                known = rows.complete(known, orjson.loads(zstandard.decompress(below.metadata)))
+                known = rows.complete(known, orjson.loads(self._unpack(below.metadata)))
             if self._holds(known):
                 return True
         return tuple(undecided)

@@ -12,17 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-import zstandard
-from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, func, or_, select
 
 from dicomhub.dicom.levels import Attributes
-from dicomhub.dicom.matching import compile_matches
-from dicomhub.dicom.model import InstanceRef, Level
+from dicomhub.dicom.model import Level
 from dicomhub.index import rows
-from dicomhub.index.below import Probe, below_clause
+from dicomhub.index.below import below_clause
 from dicomhub.index.conditions import condition, is_selective
 from dicomhub.index.plan import Plan, row_levels
+from dicomhub.index.reader import ISSUER, Reader, Undecided
 from dicomhub.index.schema import series, study, version
 
 ROWS_MAX = 500
@@ -48,17 +46,6 @@ class Place:
     """Rows that have the leading column of the order come first, then those that have not."""
     after: tuple[Any, ...] = ()
     """Order columns of the last row looked at; empty at the beginning of a segment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Undecided:
-    """A row that is a match if one of some instances, whose metadata the index does not keep, meets the conditions."""
-
-    known: Attributes
-    """All attributes of the row."""
-    instances: tuple[InstanceRef, ...]
-    answer: Attributes
-    """What is returned of a match; of an instance, as far as it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +81,9 @@ class _Segment:
         return and_(first <= value if down else first >= value, or_(*terms))
 
 
-_ISSUER = func.coalesce(study.c.issuer_of_patient_id, "")
 _SEGMENTS: dict[Level, tuple[_Segment, ...]] = {
     Level.PATIENT: (
-        _Segment((study.c.patient_id, _ISSUER, study.c.study_instance_uid), (study.c.patient_id.is_not(None),)),
+        _Segment((study.c.patient_id, ISSUER, study.c.study_instance_uid), (study.c.patient_id.is_not(None),)),
         _Segment((study.c.study_instance_uid,), (study.c.patient_id.is_(None),)),
     ),
     Level.STUDY: (
@@ -138,7 +124,7 @@ def search(conn: Connection, plan: Plan, place: Place, limit: int) -> Page:
     """
     segment = _SEGMENTS[plan.level][place.segment]
     size = min(limit, _most_rows(plan)) if plan.is_exact else _most_rows(plan)
-    reader = _Reader(conn, plan)
+    reader = Reader(conn, plan)
     found: list[Attributes | Undecided] = []
     examined, after, is_last = 0, place.after, True
     for row in conn.execute(_statement(plan, segment, conn.dialect.name, place.after).limit(size)):
@@ -230,88 +216,3 @@ def _source(plan: Plan) -> FromClause:
         uid = _TABLES[plan.row_level].c.study_instance_uid
         source = source.join(study, study.c.study_instance_uid == uid)
     return source
-
-
-# -------------------------------------------------------------------------------------------------------------- rows
-
-
-class _Reader:
-    """From rows to what is returned of matches."""
-
-    def __init__(self, conn: Connection, plan: Plan) -> None:
-        self._conn = conn
-        self._plan = plan
-        self._holds = compile_matches(plan.rest)
-        self._probe = Probe(conn, plan) if plan.below and not plan.is_exact_below else None
-        self._patient: tuple[Any, ...] | None = None
-        self.bytes_read = 0
-        """Of metadata."""
-
-    @property
-    def probed(self) -> int:
-        """Rows below that were looked at."""
-        return self._probe.examined if self._probe else 0
-
-    def is_returned(self, row: Row[Any]) -> bool:
-        """Whether the row is a study of the patient that was returned last."""
-        return self._patient is not None and _patient(row) == self._patient
-
-    def read(self, row: Row[Any]) -> Attributes | Undecided | None:
-        """The returned attributes of a match; None for a row that is none."""
-        if self.is_returned(row):
-            return None
-        known = self._known(row)
-        if self._plan.needs_metadata:
-            if row.metadata is None:
-                return Undecided(known, (_ref(row),), {})
-            text = zstandard.decompress(row.metadata)
-            self.bytes_read += len(text)
-            known = rows.complete(known, orjson.loads(text))
-        if not self._holds(known):
-            return None
-        if self._probe is not None:
-            below = self._probe(row)
-            if not below:
-                return None
-            if below is not True:
-                return Undecided(known, below, self._answer(row, known))
-        return self._answer(row, known)
-
-    def _known(self, row: Row[Any]) -> Attributes:
-        plan = self._plan
-        known: Attributes = {}
-        if plan.row_level is Level.STUDY or Level.STUDY in plan.parents:
-            known |= rows.study_attributes(row)
-        if plan.row_level is Level.SERIES or Level.SERIES in plan.parents:
-            known |= rows.series_attributes(row)
-        if plan.row_level is Level.INSTANCE:
-            known |= rows.instance_attributes(row)
-        return known
-
-    def _answer(self, row: Row[Any], known: Attributes) -> Attributes:
-        if self._plan.level is Level.PATIENT:
-            self._patient = _patient(row)
-            known = rows.patient_attributes(known)
-            if self._plan.needs_patient_counts:
-                known |= _patient_counts(self._conn, row)
-        return self._plan.selection(known, complete=True)
-
-
-def _patient(row: Row[Any]) -> tuple[Any, ...]:
-    """What tells patients apart: ID and issuer; studies without an ID are patients of their own."""
-    order = tuple(row)[len(rows.STUDY_COLUMNS) :]
-    return order[:-1] if len(order) > 1 else order
-
-
-def _patient_counts(conn: Connection, row: Row[Any]) -> Attributes:
-    order = tuple(row)[len(rows.STUDY_COLUMNS) :]
-    same = [study.c.study_instance_uid == row.study_instance_uid]
-    if len(order) > 1:
-        same = [study.c.patient_id == order[0], order[1] == _ISSUER]
-    sums = (study.c.number_of_study_related_series, study.c.number_of_study_related_instances)
-    counted = conn.execute(select(func.count(), *(func.sum(column) for column in sums)).where(*same)).one()
-    return rows.patient_counts(*(int(number) for number in counted))
-
-
-def _ref(row: Row[Any]) -> InstanceRef:
-    return InstanceRef(row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid)

@@ -23,8 +23,9 @@ from dicomhub.index.columns import merge, series_columns
 from dicomhub.index.conditions import condition
 from dicomhub.index.locate import is_current
 from dicomhub.index.plan import IN_ALL_ROWS, Plan
+from dicomhub.index.reader import Undecided
 from dicomhub.index.schema import series, study, version
-from dicomhub.index.search import METADATA_BYTES_MAX, Page, Place, Undecided
+from dicomhub.index.search import METADATA_BYTES_MAX, Page, Place
 
 ROWS = 50
 """Entities looked at in one call."""
@@ -70,6 +71,7 @@ class _Past:
         self._plan = plan
         self._snapshot = snapshot
         self._holds = compile_matches(plan.own)
+        self._unpack = zstandard.ZstdDecompressor().decompress
         self._holds_below = compile_matches(plan.below)
         self._known_study: tuple[str, Attributes] = ("", {})
         self._known_series: tuple[tuple[str, str], Attributes] = (("", ""), {})
@@ -142,7 +144,7 @@ class _Past:
             after = tuple(found[-1])[-len(order) :]
 
     def _metadata(self, row: Row[Any]) -> Attributes:
-        text = zstandard.decompress(row.metadata)
+        text = self._unpack(row.metadata)
         self.bytes_read += len(text)
         metadata: Attributes = orjson.loads(text)
         return metadata
@@ -197,7 +199,7 @@ class _Past:
         packed, parents = b"", []
         for row in self._versions(columns, within, (version.c.id,)):
             if row.parent_attributes != packed:  # most bring the same
-                packed, parents = row.parent_attributes, orjson.loads(zstandard.decompress(row.parent_attributes))
+                packed, parents = row.parent_attributes, orjson.loads(self._unpack(row.parent_attributes))
             yield row, parents
 
 

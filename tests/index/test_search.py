@@ -19,6 +19,7 @@ from dicomhub.index import search as index
 from dicomhub.index.database import Database
 from dicomhub.index.delete import delete
 from dicomhub.index.plan import make_plan
+from dicomhub.index.reader import Undecided
 from dicomhub.index.records import InstanceRecord
 from dicomhub.index.search_past import search_past
 from dicomhub.index.write import commit
@@ -183,10 +184,10 @@ async def test_instances_without_kept_metadata_are_left_to_the_caller(database: 
     await put(database, with_metadata(one, None))
     for level in (Level.INSTANCE, Level.SERIES, Level.STUDY):
         (row,) = await database.read(everything, query(level, KVP="1"), 500)
-        assert isinstance(row, index.Undecided)
+        assert isinstance(row, Undecided)
         assert row.instances == (one.ref,)
         (row,) = await database.read(everything, query(level, KVP="1"), 500, 1)
-        assert isinstance(row, index.Undecided)
+        assert isinstance(row, Undecided)
 
 
 async def test_the_past_is_searched_as_it_was(database: Database, record: Make) -> None:

@@ -18,8 +18,8 @@ from dicomhub.errors import OutOfResources, Unavailable
 INLINE_MAX = 64 * 1024
 """Bytes up to which a blob is staged in memory, and may be kept inline in the database."""
 
-BUFFER = 1024 * 1024
-"""Bytes gathered before they are written to the file."""
+BUFFER = 64 * 1024
+"""Bytes gathered before they are written to the file; larger portions are written without a copy."""
 
 SPACE_CHECK = 64 * 1024 * 1024
 """Bytes of one blob after which free space is looked at again."""

@@ -17,7 +17,7 @@ from dicomhub.errors import BadRequest, DicomHubError, OutOfResources, PayloadTo
 from dicomhub.events import Source
 from dicomhub.web.context import source
 from dicomhub.web.dicomweb.store_response import Failure, Outcome, response
-from dicomhub.web.keys import ARCHIVE
+from dicomhub.web.keys import ARCHIVE, CONFIG
 from dicomhub.web.multipart import read_parts
 from dicomhub.web.urls import base_url
 
@@ -26,8 +26,8 @@ log = structlog.get_logger(__name__)
 IN_FLIGHT = 8
 """Instances of one request that may be on their way to the commit while the next is received."""
 
-THREAD_FROM = 128 * 1024
-"""Bytes that are collected before a thread splits and hashes them; smaller work is done where it is."""
+THREAD_FROM = 1024 * 1024
+"""Bytes that are collected before a thread splits and hashes them: most instances take one turn of a thread."""
 
 
 async def store(request: web.Request) -> web.Response:
@@ -55,15 +55,17 @@ async def store(request: web.Request) -> web.Response:
 
 async def _bodies(request: web.Request) -> AsyncIterator[tuple[AsyncIterator[bytes], str]]:
     """The instances of a request body, each with its media type."""
-    if request.content_type == "application/dicom":
-        yield request.content.iter_any(), "application/dicom"
-    elif request.content_type == "multipart/related":
-        async for part in read_parts(request):
+    timeout_s = request.app[CONFIG].request_timeout_s
+    content_type = request.content_type
+    if content_type == "application/dicom":
+        yield _in_time(request.content.iter_any(), timeout_s), content_type
+    elif content_type == "multipart/related":
+        async for part in read_parts(request, timeout_s=timeout_s):
             media_type = part.headers.get("Content-Type", "application/dicom").split(";")[0].strip().lower()
             yield part.chunks, media_type
     else:
         raise UnsupportedMediaType(
-            f"Content-Type is {request.content_type}; store takes multipart/related; "
+            f"Content-Type is {content_type}; store takes multipart/related; "
             'type="application/dicom", or a single application/dicom body'
         )
 
@@ -137,7 +139,7 @@ async def _receive(archive: Archive, chunks: AsyncIterator[bytes]) -> Received:
     pending: list[bytes] = []
     size = 0
     try:
-        async for chunk in _in_time(chunks, archive.config.request_timeout_s):
+        async for chunk in chunks:
             pending.append(chunk)
             size += len(chunk)
             if size >= THREAD_FROM:

@@ -11,7 +11,7 @@ from dicomhub.archive.retrieve import instance as retrieve_instance
 from dicomhub.dicom.levels import Attributes
 from dicomhub.dicom.matching import Query, compile_matches
 from dicomhub.dicom.model import Level
-from dicomhub.errors import NotFound, PayloadTooLarge
+from dicomhub.errors import InvalidQuery, NotFound, PayloadTooLarge
 from dicomhub.events import SYSTEM, Actor
 from dicomhub.hooks import Access
 from dicomhub.index import search as index
@@ -22,6 +22,8 @@ from dicomhub.index.search_past import search_past
 
 EXAMINED_MAX = 200_000
 """Rows that one search may look at in vain, where the index cannot decide by itself."""
+CONDITIONS_MAX = 200
+"""Conditions of one search; databases limit the size of expressions."""
 SEARCH_TIME_S = 30.0
 """Seconds one search may spend looking in vain."""
 
@@ -83,14 +85,16 @@ class SearchResult:
             page = await read(index.search, self._plan, place, wanted)
         else:
             page = await read(search_past, self._plan, self._snapshot, place, wanted)
-        found = [row for one in page.rows if (row := await self._decide(one)) is not None]
         self._seconds += time.monotonic() - began
+        found = [row for one in page.rows if (row := await self._decide(one)) is not None]
         self._examined += page.examined - len(found)
-        if page.following is not None and not (self._plan.is_exact and self._snapshot is None):
+        if page.following is not None:
             self._check_effort()
         return found, page.following
 
     def _check_effort(self) -> None:
+        if self._plan.is_exact and self._snapshot is None:
+            return  # every row that is looked at is a result
         if self._examined > EXAMINED_MAX or self._seconds > SEARCH_TIME_S:
             raise PayloadTooLarge(
                 f"the query is too broad: {self._examined} rows were looked at in {self._seconds:.0f} s without enough "
@@ -104,12 +108,15 @@ class SearchResult:
         plan = self._plan
         holds = compile_matches(plan.rest if plan.level is Level.INSTANCE else plan.below)
         for ref in row.instances:
+            self._check_effort()
+            began = time.monotonic()
             try:
                 # What the actor may see is among the conditions.
                 stored = await retrieve_instance(self._archive, ref, SYSTEM, self._snapshot)
             except NotFound:
                 continue  # deleted meanwhile
             known = complete(row.known, await read_attributes(self._archive, stored))
+            self._seconds += time.monotonic() - began
             if holds(known):
                 return plan.selection(known, complete=True) if plan.level is Level.INSTANCE else row.answer
         return None
@@ -126,12 +133,16 @@ async def search(archive: Archive, query: Query, actor: Actor, snapshot: int | N
     Raises
     ------
     InvalidQuery
-        When a criterion does not apply to its attribute.
+        When a criterion does not apply to its attribute, or there are too many.
     Forbidden
         When the actor may not search at all.
     """
     conditions = await archive.hooks.restrict(actor, Access.SEARCH)
     # Added last: nothing in the query (fuzzy matching, private creators) may change what the actor's conditions mean.
     plain = query.plain().where(*conditions)
+    if len(plain.matches) > CONDITIONS_MAX:
+        raise InvalidQuery(
+            f"the query has {len(plain.matches)} conditions; at most {CONDITIONS_MAX} can be met at once"
+        )
     compile_matches(plain.matches)
     return SearchResult(archive, query, make_plan(plain), snapshot)

@@ -132,6 +132,11 @@ INTEGER_VRS = frozenset({"IS", "SL", "SS", "SV", "UL", "US", "UV"})
 NUMBER_VRS = INTEGER_VRS | {"DS", "FD", "FL"}
 TEMPORAL_VRS = frozenset({"DA", "TM", "DT"})
 
+PATTERN_MAX = 1024
+"""Characters of a pattern with wildcards; databases limit them too."""
+NUMBER_MAX = 64
+"""Characters of a number."""
+
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?")
 
@@ -170,7 +175,9 @@ def parse_criterion(vr: str, text: str, *, multiple: bool = False) -> Criterion:
         _check(vr, value)
     if vr in TEXT_VRS and any(mark in text for mark in "*?"):
         if len(values) > 1:
-            raise InvalidQuery(f"{text!r} has wildcards in a list of values: ask for one value at a time")
+            raise InvalidQuery(f"{text[:80]!r} has wildcards in a list of values: ask for one value at a time")
+        if len(values[0]) > PATTERN_MAX:
+            raise InvalidQuery(f"a value with wildcards is longer than {PATTERN_MAX} characters")
         return Wildcard(values[0])
     if vr == "AT":
         values = tuple(_TAG.sub(r"\1\2", value).upper() for value in values)
@@ -202,7 +209,7 @@ def _check(vr: str, value: str) -> None:
     """Refuse what can never match because it is no value of the VR."""
     if vr == "UI" and not is_uid(value):
         raise InvalidQuery(f"{value[:80]!r} is no UID: digits and dots, at most 64 characters, without wildcards")
-    if vr in NUMBER_VRS and not _NUMBER.fullmatch(value):
+    if vr in NUMBER_VRS and not (len(value) <= NUMBER_MAX and _NUMBER.fullmatch(value)):
         raise InvalidQuery(f"{value[:80]!r} is no number")
     if vr == "AT" and not _TAG.fullmatch(value):
         raise InvalidQuery(f"{value[:80]!r} is no tag: write eight hexadecimal digits")

@@ -37,8 +37,10 @@ from dicomhub.index.schema import series, study, version
 
 SQLITE = "sqlite"
 
-LIST_MAX = 5_000
+LIST_MAX = 20_000
 """Values in one list that SQL is asked for; databases limit parameters. Longer lists are left to the matcher."""
+ALTERNATIVES_MAX = 50
+"""The same where each value is a condition of its own; SQLite limits the depth of expressions to 1000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ def _text_clause(criterion: Criterion, column: _Column, dialect: str) -> ColumnE
             return column == value
         case UIDList(values) if len(values) <= LIST_MAX:
             return column.in_(values)
-        case MultipleValue(values):
+        case MultipleValue(values) if len(values) <= ALTERNATIVES_MAX:
             return and_(*(column == value for value in values))
         case Wildcard(pattern):
             return _wildcard(column, pattern, dialect)
@@ -183,9 +185,9 @@ def _several(criterion: Criterion, column: _Column, dialect: str) -> Condition:
     match criterion:
         case SingleValue(value):
             return Condition(_contains(column, f"\\{value}\\", dialect), is_exact=True)
-        case UIDList(values) if len(values) <= LIST_MAX:
+        case UIDList(values) if len(values) <= ALTERNATIVES_MAX:
             return Condition(or_(false(), *(_contains(column, f"\\{v}\\", dialect) for v in values)), is_exact=True)
-        case MultipleValue(values):
+        case MultipleValue(values) if len(values) <= ALTERNATIVES_MAX:
             return Condition(and_(true(), *(_contains(column, f"\\{v}\\", dialect) for v in values)), is_exact=True)
         case EmptyValue():
             return Condition(column.is_(None), is_exact=True)
@@ -201,11 +203,13 @@ def _name(criterion: Criterion, groups: Sequence[_Column], dialect: str) -> Cond
     match criterion:
         case EmptyValue():
             return Condition(and_(*(column.is_(None) for column in groups)), is_exact=True)
-        case FuzzyName(words):
+        case FuzzyName(words) if len(words) <= ALTERNATIVES_MAX:
             normal = [normalise_person_name(word) for word in words]
             return Condition(and_(*(_any_contains(groups, word, dialect) for word in normal)), is_exact=False)
-        case SingleValue() | Wildcard() | UIDList():
-            return _any(_name_groups(criteria, groups, dialect) for criteria in name_criteria(criterion))
+        case SingleValue() | Wildcard() | UIDList() if (
+            len(alternatives := name_criteria(criterion)) <= ALTERNATIVES_MAX
+        ):
+            return _any(_name_groups(criteria, groups, dialect) for criteria in alternatives)
     return UNDECIDED
 
 

@@ -125,6 +125,8 @@ def test_a_list_is_all_of_its_values_only_where_multiple_value_matching_is_asked
         ("OB", "x"),
         ("PN", "A*\\B"),
         ("LO", "a\0b"),
+        ("LO", "a*" * 600),
+        ("IS", "1" * 65),
         ("LO", "a\udcffb"),
     ],
 )

@@ -12,6 +12,8 @@ from pydicom import Dataset
 from pydicom.sequence import Sequence
 
 from dicomhub.config import Config
+from dicomhub.index import search as index_search
+from dicomhub.web.dicomweb import qido
 
 Client = TestClient[web.Request, web.Application]
 Search = Callable[..., Awaitable[list[dict[str, Any]]]]
@@ -228,6 +230,32 @@ async def test_a_cut_result_says_so(client: Client, filled: None) -> None:
     assert (await client.get(f"{ROOT}/instances?offset=8")).headers.get("Warning") is None
     warning = (await client.get(f"{ROOT}/instances")).headers["Warning"]
     assert warning.startswith(f"299 {client.make_url(ROOT)}: ")
+
+
+async def test_a_result_too_large_for_memory_is_cut_aloud(
+    client: Client, filled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qido, "BODY_MAX", 100)
+    monkeypatch.setattr(index_search, "METADATA_ROWS_MAX", 2)
+    response = await client.get(f"{ROOT}/instances?includefield=all&limit=6")
+    assert len(await response.json(content_type="application/dicom+json")) == 2
+    assert "Warning" in response.headers
+
+
+async def test_as_many_conditions_as_a_database_takes(client: Client, filled: None) -> None:
+    wildcards = "&".join(
+        ["PatientName=*=*=*o*", "StudyDescription=Tho*", "Modality=C?", "ModalitiesInStudy=CT,MR"] * 49
+    )
+    assert (await client.get(f"{ROOT}/studies?{wildcards}")).status == 200
+    assert (await client.get(f"{ROOT}/instances?{wildcards}")).status == 200
+    assert (await client.get(f"{ROOT}/studies?PatientID=P&{wildcards}&{'&'.join(['PatientID=P'] * 5)}")).status == 400
+
+
+async def test_lists_longer_than_a_database_takes(client: Client, filled: None) -> None:
+    codes = ",".join(f"C{number}" for number in range(500))
+    assert await (await client.get(f"{ROOT}/studies?ModalitiesInStudy={codes}")).read() == b"[]"
+    response = await client.get(f"{ROOT}/studies?ModalitiesInStudy={codes},CT")
+    assert len(await response.json(content_type="application/dicom+json")) == 3
 
 
 async def test_unknown_parameters_are_ignored_aloud(client: Client, filled: None) -> None:

@@ -20,6 +20,9 @@ from dicomhub.web.urls import base_url
 SPECIFIC_CHARACTER_SET, RETRIEVE_URL = "00080005", "00081190"
 STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID = "0020000D", "0020000E", "00080018"
 
+BODY_MAX = 64 * 1024**2
+"""Bytes of a response after which no further results are added."""
+
 UTF_8 = {"vr": "CS", "Value": ["ISO_IR 192"]}
 """Specific Character Set (0008,0005) of every result: JSON is UTF-8 (PS3.18 F.2), whatever the instance was."""
 
@@ -50,9 +53,9 @@ async def _search(request: web.Request, level: Level) -> web.Response:
     archive = request.app[ARCHIVE]
     query = parameters.query(archive.config.query_max_results)
     result = await search(archive, query, actor(request))
-    body = await _body(result, _retrieve_url(base_url(request), level))
+    body, is_whole = await _body(result, _retrieve_url(base_url(request), level))
     warnings = list(dict.fromkeys(parameters.warnings))
-    if result.is_truncated and query.limit != parameters.limit:
+    if not is_whole or (result.is_truncated and query.limit != parameters.limit):
         warnings.append(MORE_RESULTS)
     response = web.Response(body=body)
     response.headers["Content-Type"] = media_type
@@ -60,15 +63,23 @@ async def _search(request: web.Request, level: Level) -> web.Response:
     return response
 
 
-async def _body(result: SearchResult, retrieve_url: Callable[[Attributes], str]) -> bytes:
-    """The JSON array; attributes of an object are in the order of their tags (PS3.18 F.2.2)."""
+async def _body(result: SearchResult, retrieve_url: Callable[[Attributes], str]) -> tuple[bytes, bool]:
+    """The JSON array, and whether it has all results; attributes are in the order of their tags (PS3.18 F.2.2)."""
     encoded: list[bytes] = []
+    size = 0
     async for page in result.pages:
+        if size > BODY_MAX:
+            return _array(encoded), False
         for row in page:
             row[SPECIFIC_CHARACTER_SET] = UTF_8
             row[RETRIEVE_URL] = {"vr": "UR", "Value": [retrieve_url(row)]}
             encoded.append(orjson.dumps(row, option=orjson.OPT_SORT_KEYS))
-    return b"[" + b",".join(encoded) + b"]"
+            size += len(encoded[-1])
+    return _array(encoded), True
+
+
+def _array(objects: list[bytes]) -> bytes:
+    return b"[" + b",".join(objects) + b"]"
 
 
 def _retrieve_url(base: str, level: Level) -> Callable[[Attributes], str]:

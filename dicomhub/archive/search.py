@@ -141,8 +141,6 @@ async def search(archive: Archive, query: Query, actor: Actor, snapshot: int | N
     # Added last: nothing in the query (fuzzy matching, private creators) may change what the actor's conditions mean.
     plain = query.plain().where(*conditions)
     if len(plain.matches) > CONDITIONS_MAX:
-        raise InvalidQuery(
-            f"the query has {len(plain.matches)} conditions; at most {CONDITIONS_MAX} can be met at once"
-        )
+        raise InvalidQuery(f"the query has {len(plain.matches)} conditions: leave all but {CONDITIONS_MAX} out")
     compile_matches(plain.matches)
     return SearchResult(archive, query, make_plan(plain), snapshot)

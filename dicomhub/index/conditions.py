@@ -37,8 +37,8 @@ from dicomhub.index.schema import series, study, version
 
 SQLITE = "sqlite"
 
-LIST_MAX = 20_000
-"""Values in one list that SQL is asked for; databases limit parameters. Longer lists are left to the matcher."""
+LIST_MAX = 10_000
+"""Values in one list that SQL is asked for; databases take 32,766 in all. Longer lists are left to the matcher."""
 ALTERNATIVES_MAX = 50
 """The same where each value is a condition of its own; SQLite limits the depth of expressions to 1000."""
 
@@ -206,10 +206,10 @@ def _name(criterion: Criterion, groups: Sequence[_Column], dialect: str) -> Cond
         case FuzzyName(words) if len(words) <= ALTERNATIVES_MAX:
             normal = [normalise_person_name(word) for word in words]
             return Condition(and_(*(_any_contains(groups, word, dialect) for word in normal)), is_exact=False)
-        case SingleValue() | Wildcard() | UIDList() if (
-            len(alternatives := name_criteria(criterion)) <= ALTERNATIVES_MAX
-        ):
-            return _any(_name_groups(criteria, groups, dialect) for criteria in alternatives)
+        case SingleValue() | Wildcard() | UIDList():
+            alternatives = name_criteria(criterion)
+            if len(alternatives) <= ALTERNATIVES_MAX:
+                return _any(_name_groups(criteria, groups, dialect) for criteria in alternatives)
     return UNDECIDED
 
 

@@ -78,7 +78,7 @@ def hounsfield(slice_index: int) -> NDArray[np.int16]:
 
 
 def displayed(slice_index: int, side: int) -> NDArray[np.float64]:
-    """Grey values 0 to 255 of the section, ``side`` pixels wide: linear window (PS3.3 C.11.2.1.2.1), linear interpolation."""
+    """Grey values 0 to 255 of the section, ``side`` pixels wide, by the linear window of PS3.3 C.11.2.1.2.1."""
     values = hounsfield(slice_index).astype(np.float64)
     grey = ((values - (WINDOW_CENTER - 0.5)) / (WINDOW_WIDTH - 1) + 0.5) * 255
     image = Image.fromarray(np.clip(grey, 0, 255).astype(np.float32))

@@ -98,12 +98,13 @@ def _measure(
     figures: dict[str, dict[str, Series]] = {name: defaultdict(Series) for name in starts}
     figures.setdefault(PEER, {})
     numbers = count()
-    for _ in range(inputs.scale.repeats):
+    for repeat in range(inputs.scale.repeats):
+        runs = folder / f"repeat{repeat}"
         for name, start in starts.items():
             for group in _groups(rows):
-                data = folder / f"run{next(numbers)}"
-                _run_group(start, data, group, inputs, figures[name], name)
-                shutil.rmtree(data, ignore_errors=True)
+                _run_group(start, runs / f"run{next(numbers)}", group, inputs, figures[name], name)
+        # Not after each run: ext4 looks for inodes longer while many have just been freed.
+        shutil.rmtree(runs, ignore_errors=True)
     return figures
 
 

@@ -95,8 +95,6 @@ def frames(subject: Subject) -> str:
 
 def bulkdata(subject: Subject) -> str:
     client = _client(subject)
-    # It sends Host without the port (0.61), so that no server can know how it was reached on any port but 80.
-    client.host = f"{client.host}:{subject.server.http_port}"
     uri = client.retrieve_instance_metadata(*_first(subject))["7FE00010"]["BulkDataURI"]
     assert client.retrieve_bulkdata(uri) == [_study(subject).images[0].frame()]
     return "Pixel Data by its BulkDataURI, bytes equal"

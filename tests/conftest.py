@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -92,9 +93,23 @@ def make_instance() -> Callable[..., bytes]:
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Config:
+def backend() -> str:
+    """``embedded`` (SQLite and a folder) or ``cluster`` (PostgreSQL and S3); parametrise it to run tests on both."""
+    return "embedded"
+
+
+@pytest.fixture
+def config(tmp_path: Path, backend: str, request: pytest.FixtureRequest) -> Config:
     """A configuration of its own for each test, on free ports."""
-    return Config(data_dir=tmp_path / "data", http_port=0, dimse_port=0)
+    settings = {"data_dir": tmp_path / "data", "http_port": 0, "dimse_port": 0}
+    if backend == "cluster":
+        server = request.getfixturevalue("s3_credentials")
+        settings |= {
+            "database_url": request.getfixturevalue("postgresql_url"),
+            "storage_url": f"s3://archive/{uuid.uuid4().hex}",
+            "s3_endpoint_url": server.endpoint_url,
+        }
+    return Config(**settings)
 
 
 @pytest.fixture

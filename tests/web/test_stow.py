@@ -11,6 +11,12 @@ from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 URL = "/dicom-web/studies"
 
 
+@pytest.fixture(params=["embedded", "cluster"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """The way in is tested on both: SQLite and a folder, PostgreSQL and S3."""
+    return str(request.param)
+
+
 def multipart(*instances: bytes, boundary: bytes = b"b", part_type: bytes = b"application/dicom") -> bytes:
     parts = b"".join(b"--%b\r\nContent-Type: %b\r\n\r\n%b\r\n" % (boundary, part_type, i) for i in instances)
     return parts + b"--%b--" % boundary

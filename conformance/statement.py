@@ -39,7 +39,7 @@ NOT_OFFERED = (
     ("Modality Worklist, MPPS, UPS, Instance Availability Notification, Relevant Patient Information", ""),
     ("Storage as SCU: the server sends nothing by itself", ""),
     ("Patient/Study Only model", "retired"),
-    ("Extended negotiation of C-FIND: relational queries, fuzzy and combined date-time matching", "QIDO-RS has them"),
+    ("Fuzzy and combined date-time matching in C-FIND", "QIDO-RS has both"),
     ("WADO-URI, XML representations (`application/dicom+xml`)", "WADO-RS and JSON instead"),
     ("Worklist service, non-patient instances, and capabilities description of PS3.18", ""),
     ("DELETE of studies, series or instances over DICOMweb", "not in the standard; refused with 405"),
@@ -122,6 +122,8 @@ def associations() -> str:
 {_table(rows)}
 
 Selection of presentation contexts. {selection}
+
+Extended negotiation. {_paragraphs(contexts.extended_negotiation)}
 """
 
 
@@ -227,7 +229,8 @@ def character_sets() -> str:
 
 All character sets of PS3.3 C.12.1.1.2 are understood, with and without code extensions (ISO 2022), as are ISO_IR 192,
 GB18030 and GBK; what does not fit the declared set is shown with replacement characters, and stored as it came. JSON
-is always UTF-8 (ISO_IR 192). C-FIND responses are in ISO_IR 192 when the identifiers need more than ASCII.
+is always UTF-8 (ISO_IR 192). C-FIND responses are in the character set of the request's identifier where it can express
+them, else in ISO_IR 192.
 """
 
 

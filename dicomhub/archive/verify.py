@@ -156,10 +156,12 @@ def _digests(recipe: Recipe) -> set[bytes]:
 
 
 async def _unreferenced(archive: Archive) -> int:
-    count, page = 0, []
+    """Blobs of the store that the index does not know."""
+    count = 0
+    page: set[bytes] = set()  # a bucket may list a key twice while it is overwritten
     async for info in archive.store.list():
-        page.append(info.digest)
+        page.add(info.digest)
         if len(page) >= PAGE:
-            count += len(page) - len(await archive.database.read(check.known, page))
-            page = []
-    return count + len(page) - len(await archive.database.read(check.known, page))
+            count += len(page - await archive.database.read(check.known, list(page)))
+            page = set()
+    return count + len(page - await archive.database.read(check.known, list(page)))

@@ -11,4 +11,6 @@ from dicomhub.events import Actor
 ARCHIVE = web.AppKey("archive", Archive)
 CONFIG = web.AppKey("config", Config)
 ACTOR = web.RequestKey("actor", Actor)
+CORS_ORIGIN = web.RequestKey("cors_origin", str)
+"""The allowed origin that a browser named."""
 BASE_URL = web.RequestKey("base_url", str)

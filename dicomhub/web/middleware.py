@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler
 from dicomhub.errors import Unauthenticated
 from dicomhub.hooks import Credentials
 from dicomhub.web.context import peer
-from dicomhub.web.keys import ACTOR, ARCHIVE, CONFIG
+from dicomhub.web.keys import ACTOR, ARCHIVE, CONFIG, CORS_ORIGIN
 
 log = structlog.get_logger("dicomhub.access")
 
@@ -42,7 +42,7 @@ async def cors(request: web.Request, handler: Handler) -> web.StreamResponse:
         response.headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
         response.headers["Access-Control-Max-Age"] = "600"
     else:
-        request["cors_origin"] = origin
+        request[CORS_ORIGIN] = origin
         response = await handler(request)
     if not response.prepared:
         add_cors(response, origin)
@@ -59,7 +59,7 @@ def add_cors(response: web.StreamResponse, origin: str) -> None:
 async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
     """Headers of every response, streamed ones too."""
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    origin = request.get("cors_origin")
+    origin = request.get(CORS_ORIGIN)
     if origin is not None and "Access-Control-Allow-Origin" not in response.headers:
         add_cors(response, origin)
 

@@ -31,6 +31,12 @@ async def put(archive, data: bytes, *, step: int = 65536, own_file_meta: bool = 
     return await ingest.store(archive, receiver.finish(), Source())
 
 
+def receive(archive, data: bytes) -> None:
+    receiver = ingest.receiver(archive)
+    receiver.feed(data)
+    receiver.finish()
+
+
 async def read(
     archive, ref: InstanceRef, snapshot: int | None = None, start: int = 0, stop: int | None = None
 ) -> bytes:
@@ -111,10 +117,8 @@ async def test_deflated_file_comes_back_deflated_and_is_read_inflated(archive, m
 async def test_cut_at_any_place_nothing_remains(archive, make_instance, config):
     data = make_instance(rows=300, columns=300)
     for size in (0, 100, 131, 200, 600, len(data) // 2, len(data) - 1):
-        receiver = ingest.receiver(archive)
         with pytest.raises(Refused):
-            receiver.feed(data[:size])
-            receiver.finish()
+            receive(archive, data[:size])
     assert await archive.database.read(history.latest) == 0
     assert not [path for path in staged(config.data_dir) if path.name != "lock"]
 
@@ -124,9 +128,7 @@ async def test_sender_that_goes_away_leaves_nothing(archive, make_instance, conf
     receiver.feed(make_instance(rows=600, columns=600)[:-5])
     receiver.discard()
     with pytest.raises(Truncated):
-        second = ingest.receiver(archive)
-        second.feed(make_instance()[:-5])
-        second.finish()
+        receive(archive, make_instance()[:-5])
     assert not [path for path in staged(config.data_dir) if path.name != "lock"]
 
 

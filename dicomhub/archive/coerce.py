@@ -56,7 +56,8 @@ def _apply(archive: Archive, received: Received, before: Dataset, coercion: Coer
     earlier = before.get("OriginalAttributesSequence") or []
     replace.OriginalAttributesSequence = Sequence([*earlier, _trace(original, coercion.reason)])
     split = rewrite(received.split, replace, coercion.remove)
-    return describe(split, archive.store, received.parts, own_file_meta=received.record.own_file_meta)
+    own_file_meta, put = received.record.own_file_meta, received.put
+    return describe(split, archive.store, received.parts, own_file_meta=own_file_meta, put=put)
 
 
 def _trace(original: Dataset, reason: str) -> Dataset:

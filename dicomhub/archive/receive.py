@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -37,6 +37,8 @@ class Received:
     """DICOM JSON of the data set, bulk values as BulkDataURI; without the largest sequences of a very large header."""
     parts: list[Staging]
     """All that was staged for this instance."""
+    put: set[bytes] = field(default_factory=set)
+    """Digests of those that are in the blob store already."""
 
     @property
     def ref(self) -> InstanceRef:
@@ -50,8 +52,8 @@ class Received:
 
     @property
     def staged(self) -> list[Staged]:
-        """The parts that go to the blob store; the others travel inline in ``record.blobs``."""
-        stored = {row.digest for row in self.record.blobs if row.data is None}
+        """The parts that still have to go to the blob store; the small ones travel inline in ``record.blobs``."""
+        stored = {row.digest for row in self.record.blobs if row.data is None} - self.put
         return [part.staged for part in self.parts if part.staged.digest in stored]
 
     def discard(self) -> None:
@@ -122,7 +124,9 @@ class Receiver:
         self._parts.clear()
 
 
-def describe(split: Split, store: BlobStore, parts: list[Staging], *, own_file_meta: bool) -> Received:
+def describe(
+    split: Split, store: BlobStore, parts: list[Staging], *, own_file_meta: bool, put: set[bytes] | None = None
+) -> Received:
     """Make the record of a split instance whose segments are among ``parts``; its headers and frame table join them.
 
     Raises
@@ -169,7 +173,7 @@ def describe(split: Split, store: BlobStore, parts: list[Staging], *, own_file_m
         instance_attributes=instance,
         blobs=tuple({part.staged.digest: _row(part.staged) for part in parts if part.staged.digest in needed}.values()),
     )
-    return Received(record, split, metadata, parts)
+    return Received(record, split, metadata, parts, set() if put is None else put)
 
 
 def identify(metadata: dict[str, Any]) -> tuple[InstanceRef, str]:

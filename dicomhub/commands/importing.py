@@ -131,7 +131,9 @@ def _read(archive: Archive, path: Path) -> Received:
         with path.open("rb", buffering=0) as file:
             while chunk := file.read(READ_SIZE):
                 receiver.feed(chunk)
-        return receiver.finish()
+        received = receiver.finish()
+        ingest.persist(archive, received)
+        return received
     except BaseException:
         receiver.discard()
         raise

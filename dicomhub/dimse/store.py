@@ -56,6 +56,7 @@ class Store:
             raise
         try:
             _check_agreement(command, received)
+            ingest.persist(self._archive, received)
         except BaseException:
             received.discard()
             raise

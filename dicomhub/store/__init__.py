@@ -52,6 +52,10 @@ class BlobStore(Protocol):
         """
         ...
 
+    def put_now(self, staged: Sequence[Staged]) -> bool:
+        """`put` without an event loop, for a thread that has just received the blobs; False where that cannot be."""
+        ...
+
     def open_range(self, digest: bytes, start: int, stop: int) -> AsyncIterator[bytes]:
         """Bytes ``start`` to ``stop`` in pieces of at most 1 MiB.
 

@@ -69,6 +69,11 @@ class LocalStore:
         if staged:
             await self._in_thread(lambda: self._put(staged))
 
+    def put_now(self, staged: Sequence[Staged]) -> bool:
+        """See `dicomhub.store.BlobStore.put_now`."""
+        self._put(staged)
+        return True
+
     def _put(self, staged: Sequence[Staged]) -> None:
         with explained():
             for one in {one.digest: one for one in staged}.values():

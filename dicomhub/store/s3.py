@@ -89,6 +89,10 @@ class S3Store:
 
     # ---- in
 
+    def put_now(self, staged: Sequence[Staged]) -> bool:
+        """See `dicomhub.store.BlobStore.put_now`: uploads belong to the event loop."""
+        return not staged
+
     async def put(self, staged: Sequence[Staged]) -> None:
         """See `dicomhub.store.BlobStore.put`."""
         with _explained():

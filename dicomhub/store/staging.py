@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -86,6 +87,7 @@ class Staging:
         data = None
         if self._fd >= 0:
             self._flush()
+            _begin_writing(self._fd)
             os.close(self._fd)
             self._fd = -1
         else:
@@ -121,6 +123,18 @@ class Staging:
         with explained():
             while view:
                 view = view[os.write(self._fd, view) :]
+
+
+def _begin_writing(descriptor: int) -> None:
+    """Let the kernel begin to write a file out, without waiting: the flush in `put` then finds most of it done.
+
+    Linux; elsewhere the flush does it all.
+    """
+    if _sync_file_range is not None:
+        _sync_file_range(descriptor, ctypes.c_int64(0), ctypes.c_int64(0), 2)  # SYNC_FILE_RANGE_WRITE
+
+
+_sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)
 
 
 class StagingArea:

@@ -88,7 +88,7 @@ class Batch:
         try:
             if media_type != "application/dicom":
                 raise Refused(f"a part is {media_type}, not application/dicom", 0xC000)
-            received = await _receive(self.archive, chunks)
+            received = await _receive(self.archive, chunks, self.study)
         except Refused as error:
             self._slots.release()
             await _drain(chunks)
@@ -133,7 +133,7 @@ class Batch:
             self._slots.release()
 
 
-async def _receive(archive: Archive, chunks: AsyncIterator[bytes]) -> Received:
+async def _receive(archive: Archive, chunks: AsyncIterator[bytes], study: str | None) -> Received:
     """Feed one instance's bytes to a receiver, in a thread where they are many."""
     receiver = ingest.receiver(archive)
     pending: list[bytes] = []
@@ -145,7 +145,7 @@ async def _receive(archive: Archive, chunks: AsyncIterator[bytes]) -> Received:
             if size >= THREAD_FROM:
                 await asyncio.to_thread(_feed, receiver, pending)
                 pending, size = [], 0
-        return await asyncio.to_thread(_finish, receiver, pending)
+        return await asyncio.to_thread(_finish, archive, receiver, pending, study)
     except OSError as error:
         receiver.discard()
         raise OutOfResources(f"the upload cannot be staged: {error.strerror}") from error
@@ -171,9 +171,12 @@ def _feed(receiver: Receiver, chunks: list[bytes]) -> None:
         receiver.feed(chunk)
 
 
-def _finish(receiver: Receiver, chunks: list[bytes]) -> Received:
+def _finish(archive: Archive, receiver: Receiver, chunks: list[bytes], study: str | None) -> Received:
     _feed(receiver, chunks)
-    return receiver.finish()
+    received = receiver.finish()
+    if study in (None, received.ref.study):  # else it will be refused
+        ingest.persist(archive, received)
+    return received
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from dicomhub.dicom.model import InstanceRef
 
@@ -66,6 +67,24 @@ class Change:
     """Seconds since the epoch, UTC."""
     source: Source
     sop_class_uid: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The change as the change feed and plugins tell it to others."""
+        return {
+            "sequence": self.sequence,
+            "action": self.action.value,
+            "study": self.ref.study,
+            "series": self.ref.series,
+            "instance": self.ref.instance,
+            "sop_class_uid": self.sop_class_uid,
+            "version": self.version,
+            "previous_version": self.previous_version,
+            "at": self.at,
+            "actor": self.source.actor.name,
+            "via": self.source.via,
+            "peer": {"address": self.source.peer.address, "ae_title": self.source.peer.ae_title},
+            "reason": self.source.reason,
+        }
 
 
 @dataclass(frozen=True, slots=True)

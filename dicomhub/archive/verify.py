@@ -20,6 +20,7 @@ from dicomhub.errors import Corrupt
 from dicomhub.index import check
 from dicomhub.index.check import VersionRow
 from dicomhub.index.records import BlobRow
+from dicomhub.index.sweep import wanted
 
 PAGE = 200
 """Rows that one look into the index brings."""
@@ -68,7 +69,7 @@ async def verify(archive: Archive, *, quick: bool, progress: Callable[[Report], 
         report.blobs += 1
         report.bytes += row.size
         if error is not None:
-            if not await archive.database.read(check.known, [row.digest]):
+            if not await archive.database.read(wanted, [row.digest]):
                 continue  # it was swept just now
             bad.add(row.digest)
             report.found(f"blob {row.digest.hex()} {error}")
@@ -144,7 +145,7 @@ async def _version_errors(archive: Archive, version: VersionRow, bad: set[bytes]
     if recipe.size != version.size:
         errors.append(f"its parts have {recipe.size} bytes together, the file had {version.size}")
     errors += [f"it needs the damaged blob {digest.hex()}" for digest in needed & bad]
-    there = await archive.database.read(check.known, list(needed))
+    there = await archive.database.read(wanted, list(needed))
     errors += [f"it needs blob {digest.hex()}, which the index does not know" for digest in needed - there]
     unprotected = needed - await archive.database.read(check.registered, version.version_id)
     errors += [f"blob {digest.hex()} is not protected from the sweep" for digest in unprotected]
@@ -162,6 +163,6 @@ async def _unreferenced(archive: Archive) -> int:
     async for info in archive.store.list():
         page.add(info.digest)
         if len(page) >= PAGE:
-            count += len(page - await archive.database.read(check.known, list(page)))
+            count += len(page - await archive.database.read(wanted, list(page)))
             page = set()
-    return count + len(page - await archive.database.read(check.known, list(page)))
+    return count + len(page - await archive.database.read(wanted, list(page)))

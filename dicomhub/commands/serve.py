@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 RESTARTS_MAX = 5
 """Workers that may die within `RESTART_WINDOW_S` seconds before the parent gives up."""
 RESTART_WINDOW_S = 60.0
+START_TIMEOUT_S = 60.0
+"""Seconds the workers get to start before the parent gives up telling where they are."""
 STOP_TIMEOUT_S = 30.0
 """Seconds the workers get to end after a signal."""
 
@@ -137,7 +139,8 @@ def _supervise(config: Config) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     workers = [spawn() for _ in range(config.workers)]
-    _announce(config)
+    if _is_listening(config):
+        _announce(config)
     deaths: list[float] = []
     status = 0
     while not stopping:
@@ -155,6 +158,16 @@ def _supervise(config: Config) -> int:
             workers[index] = spawn()
     _stop(workers)
     return status
+
+
+def _is_listening(config: Config) -> bool:
+    """Wait until a worker takes connections; False when none does in `START_TIMEOUT_S` seconds."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection((config.host, config.http_port), timeout=1):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def _stop(workers: list[BaseProcess]) -> None:

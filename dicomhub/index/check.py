@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, exists, func, literal, or_, select
@@ -46,11 +45,6 @@ def versions(conn: Connection, after: int, limit: int) -> list[VersionRow]:
         )
         for row in found
     ]
-
-
-def known(conn: Connection, digests: Sequence[bytes]) -> set[bytes]:
-    """Those of ``digests`` that the index has a blob for."""
-    return {bytes(row.digest) for row in conn.execute(select(blob.c.digest).where(blob.c.digest.in_(digests)))}
 
 
 def registered(conn: Connection, version_id: int) -> set[bytes]:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import typer
 
-from dicomhub.plugin import Archive, Change, ConfigurationError, Event, Plugin, Unavailable
+from dicomhub.plugin import Archive, ConfigurationError, Event, Plugin, Unavailable
 
 TIMEOUT_S = 20.0
 """Seconds the receiver gets to answer; what takes longer is delivered again."""
@@ -52,7 +52,7 @@ class WebhookPlugin(Plugin):
 
     async def notify(self, event: Event) -> None:
         """Post the changes; anything but a 2xx answer has the core try again, later and in the same order."""
-        changes = [describe(c) for c in event.changes if not self.actions or c.action.value in self.actions]
+        changes = [c.as_json() for c in event.changes if not self.actions or c.action.value in self.actions]
         if changes:
             await self._post({"event": "instances-changed", "changes": changes})
 
@@ -96,18 +96,3 @@ class WebhookPlugin(Plugin):
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
             self._session = session
             await self._post({"event": "test", "text": text})
-
-
-def describe(change: Change) -> dict[str, Any]:
-    """A change as JSON: the names are those of ``/api/v1/changes``."""
-    return {
-        "sequence": change.sequence,
-        "action": change.action.value,
-        "study": change.ref.study,
-        "series": change.ref.series,
-        "instance": change.ref.instance,
-        "sop_class_uid": change.sop_class_uid,
-        "version": change.version,
-        "at": change.at,
-        "via": change.source.via,
-    }

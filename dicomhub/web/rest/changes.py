@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 from aiohttp import web
 
 from dicomhub.archive.changes import feed
 from dicomhub.errors import BadRequest
-from dicomhub.events import Change
 from dicomhub.web.keys import ARCHIVE
 
 LIMIT_MAX = 1000
@@ -23,28 +20,8 @@ async def changes(request: web.Request) -> web.Response:
     wait_s = _number(request, "wait", 0, WAIT_MAX_S)
     found = await feed(request.app[ARCHIVE], after, max(1, limit), wait_s)
     latest = found[-1].sequence if found else after
-    body = orjson.dumps({"changes": [describe(change) for change in found], "next": latest})
+    body = orjson.dumps({"changes": [change.as_json() for change in found], "next": latest})
     return web.Response(body=body, content_type="application/json")
-
-
-def describe(change: Change) -> dict[str, Any]:
-    """A change as JSON."""
-    source = change.source
-    return {
-        "sequence": change.sequence,
-        "action": change.action.value,
-        "study": change.ref.study,
-        "series": change.ref.series,
-        "instance": change.ref.instance,
-        "sop_class_uid": change.sop_class_uid,
-        "version": change.version,
-        "previous_version": change.previous_version,
-        "at": change.at,
-        "actor": source.actor.name,
-        "via": source.via,
-        "peer": {"address": source.peer.address, "ae_title": source.peer.ae_title},
-        "reason": source.reason,
-    }
 
 
 def _number(request: web.Request, name: str, default: int, maximum: int) -> int:

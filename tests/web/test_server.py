@@ -45,7 +45,9 @@ async def test_probes(client):
     ready = await (await client.get("/readyz")).json()
     assert ready["status"] == "ok"
     assert ready["sequence"] == 0
-    assert "python_info" in await (await client.get("/metrics")).text()
+    figures = await (await client.get("/metrics")).text()
+    assert "dicomhub_change_sequence 0.0" in figures
+    assert "python_info" in figures
 
 
 async def test_json_is_compressed_for_those_who_take_it(client, store, make_instance):

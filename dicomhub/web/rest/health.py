@@ -7,7 +7,7 @@ import time
 
 import orjson
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from dicomhub import __version__
 from dicomhub.errors import DicomHubError
@@ -43,5 +43,16 @@ async def readyz(request: web.Request) -> web.Response:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Figures in Prometheus' text form, of this process."""
-    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    """Figures in Prometheus' text form: of the archive (the same from every process) and of this process."""
+    archive = request.app[ARCHIVE]
+    sequence = await archive.database.read(history.latest)
+    cursors = await archive.database.read(history.cursors)
+    registry = CollectorRegistry()
+    Gauge("dicomhub_change_sequence", "Number of the last change.", registry=registry).set(sequence)
+    behind = Gauge("dicomhub_plugin_behind", "Changes that a plugin was not told.", ["plugin"], registry=registry)
+    failures = Gauge("dicomhub_plugin_failures", "Failed notifications in a row.", ["plugin"], registry=registry)
+    for cursor in cursors:
+        behind.labels(cursor.plugin).set(sequence - cursor.sequence)
+        failures.labels(cursor.plugin).set(cursor.failures)
+    body = generate_latest(registry) + generate_latest()
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})

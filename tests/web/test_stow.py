@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
+from dicomhub.errors import OutOfResources
+
 URL = "/dicom-web/studies"
 
 
@@ -135,6 +137,17 @@ async def test_truncated_instance_leaves_nothing(client, make_instance, config):
     assert not [
         path for path in (config.data_dir / "blobs").rglob("*") if path.is_file() and path.stat().st_size > 4096
     ]
+
+
+async def test_without_space_503_and_the_response_says_a700(client, make_instance, archive, monkeypatch):
+    def full(*_: object) -> bool:
+        raise OutOfResources("no space left")
+
+    monkeypatch.setattr(type(archive.store), "put_now", full)
+    response = await client.post(URL, data=multipart(make_instance(), make_instance()), headers=HEADERS)
+    assert response.status == 503
+    failures = (await response.json(content_type=None))["0008119A"]["Value"]
+    assert [failure["00081197"]["Value"] for failure in failures] == [[0xA700]] * 2
 
 
 async def test_instance_of_another_study_is_refused(client, make_instance):

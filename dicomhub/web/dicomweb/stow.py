@@ -13,7 +13,7 @@ from dicomhub.archive import Archive, ingest
 from dicomhub.archive.ingest import Receipt
 from dicomhub.archive.receive import Received, Receiver
 from dicomhub.dicom.model import is_uid
-from dicomhub.errors import BadRequest, DicomHubError, OutOfResources, PayloadTooLarge, Refused, UnsupportedMediaType
+from dicomhub.errors import BadRequest, DicomHubError, OutOfResources, PayloadTooLarge, Refused, Unavailable, UnsupportedMediaType
 from dicomhub.events import Source
 from dicomhub.web.context import source
 from dicomhub.web.dicomweb.store_response import Failure, Outcome, response
@@ -89,7 +89,7 @@ class Batch:
             if media_type != "application/dicom":
                 raise Refused(f"a part is {media_type}, not application/dicom", 0xC000)
             received = await _receive(self.archive, chunks, self.study)
-        except Refused as error:
+        except (Refused, Unavailable) as error:
             self._slots.release()
             await _drain(chunks)
             self._done(Failure(error))

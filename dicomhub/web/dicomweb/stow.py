@@ -13,7 +13,15 @@ from dicomhub.archive import Archive, ingest
 from dicomhub.archive.ingest import Receipt
 from dicomhub.archive.receive import Received, Receiver
 from dicomhub.dicom.model import is_uid
-from dicomhub.errors import BadRequest, DicomHubError, OutOfResources, PayloadTooLarge, Refused, Unavailable, UnsupportedMediaType
+from dicomhub.errors import (
+    BadRequest,
+    DicomHubError,
+    OutOfResources,
+    PayloadTooLarge,
+    Refused,
+    Unavailable,
+    UnsupportedMediaType,
+)
 from dicomhub.events import Source
 from dicomhub.web.context import source
 from dicomhub.web.dicomweb.store_response import Failure, Outcome, response

@@ -6,6 +6,7 @@ import logging
 import sys
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 
 from dicomhub.config import Config
 
@@ -21,11 +22,13 @@ def configure_logging(config: Config) -> None:
     ]
     if config.log_format == "json":
         final: list[structlog.typing.Processor] = [
-            structlog.processors.dict_tracebacks,
+            structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ]
     else:
-        final = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # Plain tracebacks: the default ones show local variables, which are patients' data and secrets.
+        plain = structlog.dev.plain_traceback
+        final = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -44,4 +47,14 @@ def configure_logging(config: Config) -> None:
     root.setLevel(level)
     for noisy in ("pynetdicom", "pydicom", "aiobotocore", "botocore", "asyncio", "alembic"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
+    logging.getLogger("aiohttp.server").addFilter(_without_noise)
     logging.getLogger("pynetdicom").setLevel(max(level, logging.ERROR))
+
+
+def _without_noise(record: logging.LogRecord) -> bool:
+    """Bytes that are no HTTP are the sender's fault: one line, no traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
+        record.msg, record.args = "not HTTP: %s", (str(error)[:200].replace("\n", " "),)
+    return True

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 import structlog
 
@@ -14,7 +13,7 @@ from dicomhub import hooks as hooks_module
 from dicomhub.archive import Archive
 from dicomhub.archive.changes import deliver
 from dicomhub.archive.sweep import sweep_forever
-from dicomhub.config import Config
+from dicomhub.config import Config, is_loopback
 from dicomhub.dimse.server import DimseServer
 from dicomhub.errors import ConfigurationError
 from dicomhub.hooks import Hooks
@@ -51,16 +50,6 @@ def check(config: Config, hooks: Hooks) -> None:
             f"host is {config.host}, which other machines reach, and no plugin authenticates. "
             "Load one that does (plugins), or set DICOMHUB_ALLOW_INSECURE=true where the network itself is trusted"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -148,3 +149,13 @@ class Config(BaseSettings):
     def effective_storage_url(self) -> str:
         """`storage_url`, or the embedded folder."""
         return self.storage_url or f"file://{(self.data_dir / 'blobs').resolve()}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is this machine, and nobody else can reach it."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -7,7 +7,7 @@ from aiohttp import web
 from dicomhub.archive import Archive
 from dicomhub.web.errors import errors
 from dicomhub.web.keys import ARCHIVE, CONFIG
-from dicomhub.web.middleware import access_log, authenticate, compress, cors, on_prepare
+from dicomhub.web.middleware import access_log, authenticate, compress, cors, known_host, on_prepare
 from dicomhub.web.routes import routes
 
 READ_BUFFER = 512 * 1024
@@ -16,7 +16,9 @@ READ_BUFFER = 512 * 1024
 
 def make_app(archive: Archive) -> web.Application:
     """The web application over an archive; the caller starts and stops the archive itself."""
-    app = web.Application(middlewares=[access_log, cors, errors, authenticate, compress], client_max_size=1024**2)
+    app = web.Application(
+        middlewares=[access_log, cors, errors, known_host, authenticate, compress], client_max_size=1024**2
+    )
     app[ARCHIVE] = archive
     app[CONFIG] = archive.config
     app.on_response_prepare.append(on_prepare)

@@ -9,8 +9,10 @@ import zlib
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from yarl import URL
 
-from dicomhub.errors import Unauthenticated
+from dicomhub.config import is_loopback
+from dicomhub.errors import Forbidden, Unauthenticated
 from dicomhub.hooks import Credentials
 from dicomhub.web.context import peer
 from dicomhub.web.keys import ACTOR, ARCHIVE, CONFIG, CORS_ORIGIN
@@ -62,6 +64,20 @@ async def on_prepare(request: web.Request, response: web.StreamResponse) -> None
     origin = request.get(CORS_ORIGIN)
     if origin is not None and "Access-Control-Allow-Origin" not in response.headers:
         add_cors(response, origin)
+
+
+@web.middleware
+async def known_host(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Where loopback is the only guard, serve only who names this machine.
+
+    A page of any site could otherwise have its name resolve to this machine and read every study (DNS rebinding).
+    """
+    config = request.app[CONFIG]
+    if is_loopback(config.host) and not request.app[ARCHIVE].hooks.authenticates and not config.trust_forwarded:
+        name = (request.url.host or "").lower()
+        if not is_loopback(name) and name != URL(config.public_url).host:
+            raise Forbidden(f"this server does not go by the name {name[:100]!r}; if it should, set public_url")
+    return await handler(request)
 
 
 @web.middleware

@@ -141,6 +141,9 @@ class TestPublicUrl:
     def config(self, tmp_path):
         return Config(data_dir=tmp_path / "data", public_url="https://pacs.example.org/")
 
+    async def test_its_name_is_known(self, client):
+        assert (await client.get("/dicom-web/studies", headers={"Host": "pacs.example.org"})).status == 200
+
     async def test_it_wins_over_everything(self, client, store, make_instance):
         await store(make_instance())
         assert await retrieve_url(client, **FORWARDED) == "https://pacs.example.org/dicom-web/studies/1.2.3.4"
@@ -165,6 +168,14 @@ async def test_change_feed_waits_for_news(client, store, make_instance):
     page = await (await asyncio.wait_for(waiting, 5)).json()
     (change,) = page["changes"]
     assert (change["action"], change["instance"], change["via"]) == ("created", "1.1", "dicomweb")
+
+
+async def test_name_that_is_not_this_machines_is_refused(client):
+    answer = await client.get("/dicom-web/studies", headers={"Host": "evil.example.org"})
+    assert answer.status == 403
+    assert "public_url" in await answer.text()
+    for name in ("localhost:8080", "127.0.0.1", "[::1]:8080"):
+        assert (await client.get("/dicom-web/studies", headers={"Host": name})).status == 200
 
 
 class TestSmallLimit:

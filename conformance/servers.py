@@ -115,7 +115,7 @@ def dicomhub(
     name = f"dicomhub, {workers} worker{'s' if workers > 1 else ''}"
     server = Server(name, process, log, http_port, dimse_port, "DICOMHUB")
     with _stopping(server):
-        _wait(server, "/readyz")
+        _wait(server, "/readyz", listeners=workers)
         yield server
 
 
@@ -194,10 +194,10 @@ def _stopping(server: Server) -> Iterator[None]:
             server.kill()
 
 
-def _wait(server: Server, path: str, accepted: range = range(200, 300)) -> None:
-    """Wait until HTTP and DIMSE take connections."""
+def _wait(server: Server, path: str, accepted: range = range(200, 300), listeners: int = 0) -> None:
+    """Wait until HTTP and DIMSE take connections, in so many processes: one that still starts would be measured too."""
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not (_answers(server, path, accepted) and _listens(server.dimse_port)):
+    while not (_answers(server, path, accepted) and _listens(server.dimse_port) and _workers(server) >= listeners):
         if server.process.poll() is not None or time.monotonic() > deadline:
             tail = server.log.read_text(errors="replace")[-2000:]
             raise ServerFailed(f"{server.name} did not start:\n{tail}")
@@ -213,6 +213,16 @@ def _answers(server: Server, path: str, accepted: range) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _workers(server: Server) -> int:
+    """Processes that listen on both ports."""
+    found = 0
+    for process in server.processes():
+        with contextlib.suppress(psutil.Error):
+            ports = {each.laddr.port for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
+            found += {server.http_port, server.dimse_port} <= ports
+    return found
 
 
 def _listens(port: int) -> bool:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
 from dicomhub.errors import OutOfResources
+from dicomhub.events import Source
+from dicomhub.web.dicomweb.stow import Batch
 
 URL = "/dicom-web/studies"
 
@@ -146,6 +150,7 @@ async def test_without_space_503_and_the_response_says_a700(client, make_instanc
     monkeypatch.setattr(type(archive.store), "put_now", full)
     response = await client.post(URL, data=multipart(make_instance(), make_instance()), headers=HEADERS)
     assert response.status == 503
+    assert int(response.headers["Retry-After"]) > 0
     failures = (await response.json(content_type=None))["0008119A"]["Value"]
     assert [failure["00081197"]["Value"] for failure in failures] == [[0xA700]] * 2
 
@@ -161,6 +166,24 @@ async def test_wrong_media_type_is_415(client):
     response = await client.post(URL, data=b"{}", headers={"Content-Type": "application/json"})
     assert response.status == 415
     assert (await response.json())["error"]["code"] == "UnsupportedMediaType"
+
+
+@pytest.mark.parametrize("root_type", ["application/dicom+json", "application/dicom+xml", "image/jpeg"])
+async def test_multipart_of_another_root_type_is_415(client, make_instance, root_type):
+    headers = {"Content-Type": f'multipart/related; type="{root_type}"; boundary=b'}
+    response = await client.post(URL, data=multipart(make_instance(), part_type=root_type.encode()), headers=headers)
+    assert response.status == 415
+    assert root_type in (await response.json())["error"]["message"]
+    assert await (await client.get(URL)).json(content_type=None) == []
+
+
+@pytest.mark.parametrize(
+    "parameters", ["", "type=application/dicom; ", 'type="Application/DICOM"; ', 'type="application/dicom;x=y"; ']
+)
+async def test_root_type_of_dicom_is_taken_in_every_spelling(client, make_instance, parameters):
+    headers = {"Content-Type": f"multipart/related; {parameters}boundary=b"}
+    response = await client.post(URL, data=multipart(make_instance()), headers=headers)
+    assert response.status == 200
 
 
 async def test_empty_multipart_is_400(client):
@@ -189,3 +212,23 @@ async def test_two_writers_of_one_uid_at_once_lose_nothing(client, make_instance
     changes = (await (await client.get("/api/v1/changes")).json())["changes"]
     assert [change["action"] for change in changes] == ["created"] + ["replaced"] * 7
     assert await stored(client, uid) in versions
+
+
+async def test_refused_instances_are_not_kept_in_memory(archive, make_instance):
+    data = make_instance(StudyInstanceUID=None, rows=256, columns=256)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield bytes(bytearray(data))  # a copy, as from a socket
+
+    batch = Batch(archive, Source(), None)
+    await batch.take(chunks(), "application/dicom")
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            await batch.take(chunks(), "application/dicom")
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len((await batch.outcome()).failures) == 21
+    assert held < 20 * len(data) / 10

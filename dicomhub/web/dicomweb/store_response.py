@@ -11,15 +11,22 @@ from aiohttp import web
 from dicomhub.archive.ingest import Receipt
 from dicomhub.dicom.model import InstanceRef
 from dicomhub.errors import DicomHubError, OutOfResources, Refused, Unavailable
+from dicomhub.web.errors import RETRY_AFTER_S
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An instance that was not stored; ``ref`` is None where its UIDs could not be read."""
+    """An instance that was not stored; ``ref`` is None where its UIDs could not be read.
+
+    The error is kept without its traceback, whose frames hold the instance: a request may have very many failures.
+    """
 
     error: DicomHubError
     ref: InstanceRef | None = None
     sop_class_uid: str = ""
+
+    def __post_init__(self) -> None:
+        self.error.__traceback__ = self.error.__cause__ = self.error.__context__ = None
 
     @property
     def reason(self) -> int:
@@ -42,11 +49,14 @@ def response(outcome: Outcome, base_url: str) -> web.Response:
     for want of resources. The type is exactly ``application/dicom+json``: clients compare it by equality.
     """
     headers = {}
+    code = status(outcome)
+    if code == OutOfResources.http_status:
+        headers["Retry-After"] = str(RETRY_AFTER_S)
     if outcome.failures:
         text = outcome.failures[0].error.message.replace("\\", "'").replace('"', "'")
         headers["Warning"] = f'299 dicomhub "{_ascii(text)}"'
     return web.Response(
-        status=status(outcome),
+        status=code,
         body=orjson.dumps(dataset(outcome, base_url)),
         content_type="application/dicom+json",
         headers=headers,

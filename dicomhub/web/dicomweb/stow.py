@@ -12,6 +12,7 @@ from aiohttp import web
 from dicomhub.archive import Archive, ingest
 from dicomhub.archive.ingest import Receipt
 from dicomhub.archive.receive import Received, Receiver
+from dicomhub.dicom.media_types import DICOM, parse_media_type
 from dicomhub.dicom.model import is_uid
 from dicomhub.errors import (
     BadRequest,
@@ -64,12 +65,13 @@ async def store(request: web.Request) -> web.Response:
 async def _bodies(request: web.Request) -> AsyncIterator[tuple[AsyncIterator[bytes], str]]:
     """The instances of a request body, each with its media type."""
     timeout_s = request.app[CONFIG].request_timeout_s
-    content_type = request.content_type
-    if content_type == "application/dicom":
-        yield _in_time(request.content.iter_any(), timeout_s), content_type
-    elif content_type == "multipart/related":
+    content_type = parse_media_type(request.headers.get("Content-Type", "application/octet-stream"))
+    root_type = parse_media_type(content_type.parameters.get("type") or DICOM).essence
+    if content_type.essence == DICOM:
+        yield _in_time(request.content.iter_any(), timeout_s), DICOM
+    elif content_type.essence == "multipart/related" and root_type == DICOM:
         async for part in read_parts(request, timeout_s=timeout_s):
-            media_type = part.headers.get("Content-Type", "application/dicom").split(";")[0].strip().lower()
+            media_type = part.headers.get("Content-Type", DICOM).split(";")[0].strip().lower()
             yield part.chunks, media_type
     else:
         raise UnsupportedMediaType(
@@ -94,7 +96,7 @@ class Batch:
             raise BadRequest(f"more than {self.archive.config.stow_max_instances} parts (stow_max_instances)")
         await self._slots.acquire()
         try:
-            if media_type != "application/dicom":
+            if media_type != DICOM:
                 raise Refused(f"a part is {media_type}, not application/dicom", 0xC000)
             received = await _receive(self.archive, chunks, self.study)
         except (Refused, Unavailable) as error:

@@ -213,9 +213,14 @@ class Hooks:
         return self._coerce
 
     def commit(self, tx: Connection, changes: Sequence[Change]) -> None:
-        """Let every plugin write its rows in the transaction of ``changes``."""
+        """Let every plugin write its rows in the transaction of ``changes``.
+
+        In a savepoint: an error of the database that a plugin catches ends the transaction all the same, and a commit
+        of what has ended reports no error. Giving up the savepoint does.
+        """
         for plugin in self._commit:
-            plugin.commit(tx, changes)
+            with tx.begin_nested():
+                plugin.commit(tx, changes)
 
 
 def load(config: Config) -> Hooks:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from io import BytesIO
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
+from dicomhub.app import open_archive
 from dicomhub.config import Config
 from dicomhub.errors import ConfigurationError
 from dicomhub.hooks import Hooks, load
+from dicomhub.index import history
 from dicomhub.plugin import Actor, Coercion, Forbidden, Match, Plugin, Refused, Unauthenticated, parse_criterion
+from dicomhub.web import make_app
 
 URL = "/dicom-web/studies"
 
@@ -62,6 +68,7 @@ class Everything(Plugin):
             replace = Dataset()
             replace.PatientID = "COERCED"
             replace.InstitutionName = "General"
+            incoming.dataset.PatientID = "COERCED"  # a copy: changing it has no effect
             return Coercion(replace, remove=frozenset({0x00101010}))
         return None
 
@@ -159,6 +166,25 @@ async def test_commit_lives_and_dies_with_the_change(client, archive, make_insta
     assert [row[0] for row in rows] == [change["sequence"] for change in changes] == [1, 2]
     found = await (await client.get(URL, headers=headers("alice"))).json(content_type=None)
     assert found[0]["00201208"]["Value"] == [2]
+
+
+class Careless(Plugin):
+    """Catches errors of the database, which on PostgreSQL end the transaction."""
+
+    name = "careless"
+
+    def commit(self, tx, changes):
+        with suppress(DBAPIError):
+            tx.execute(text("insert into a_table_that_is_missing values (1)"))
+
+
+@pytest.mark.parametrize("backend", ["embedded", "cluster"])
+async def test_plugin_that_swallows_an_error_has_nothing_acknowledged_that_is_not_stored(config, make_instance):
+    hooks = Hooks([Careless({})])
+    async with open_archive(config, hooks) as archive, TestClient(TestServer(make_app(archive))) as client:
+        response = await client.post(URL, data=make_instance(), headers={"Content-Type": "application/dicom"})
+        stored = await archive.database.read(history.changes, 0, 10)
+    assert (response.status, len(stored)) in ((200, 1), (500, 0))
 
 
 def test_unknown_plugin_is_named():

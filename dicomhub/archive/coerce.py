@@ -32,18 +32,22 @@ async def coerce(archive: Archive, received: Received, source: Source) -> tuple[
         incoming = await asyncio.to_thread(_incoming, received, source)
         coercion = await plugin.coerce(incoming)
         if coercion is not None:
-            received = await asyncio.to_thread(_apply, archive, received, incoming.dataset, coercion)
+            received = await asyncio.to_thread(_apply, archive, received, coercion)
             changed = True
     return received, changed
 
 
 def _incoming(received: Received, source: Source) -> Incoming:
-    dataset = Dataset.from_json(received.metadata, bulk_data_uri_handler=lambda *_: None)
     record = received.record
-    return Incoming(record.ref, record.sop_class_uid, record.transfer_syntax_uid, source, dataset)
+    return Incoming(record.ref, record.sop_class_uid, record.transfer_syntax_uid, source, _dataset(received))
 
 
-def _apply(archive: Archive, received: Received, before: Dataset, coercion: Coercion) -> Received:
+def _dataset(received: Received) -> Dataset:
+    return Dataset.from_json(received.metadata, bulk_data_uri_handler=lambda *_: None)
+
+
+def _apply(archive: Archive, received: Received, coercion: Coercion) -> Received:
+    before = _dataset(received)  # not the plugin's copy, which it may have changed: the trace tells what was sent
     original = Dataset()
     for element in coercion.replace:
         if element.tag in before:

@@ -199,8 +199,8 @@ def _clear_dead(root: Path) -> None:
         if folder.is_dir():
             try:
                 lock = _lock(folder / "lock", fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue  # alive
+            except (BlockingIOError, FileNotFoundError):
+                continue  # alive; removed by its process just now
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
 

@@ -5,6 +5,7 @@ Where pydicom's ``to_json_dict`` and the standard differ, this follows the stand
 - Group Length elements (gggg,0000) are left out and attributes ordered by tag (F.2.2);
 - an empty value among several is null; an empty component group of a name and an empty sequence have no value (F.2.5);
 - NaN and infinities are "NaN", "inf" and "-inf"; IS, DS, SV and UV that a number cannot carry exactly are strings;
+- arrays of numbers (OD, OF, OL, OV) have a BulkDataURI whatever their size;
 - InlineBinary is little endian even where the data set is big endian;
 - padding at the end of values is cut off; a value that is not what its VR says becomes UN.
 """
@@ -42,7 +43,9 @@ _CHARACTER_SET: Final = "00080005"
 _PIXEL_REPRESENTATION: Final = "00280103"
 _LUT_DESCRIPTOR: Final = "00283002"
 _LUT_DESCRIPTORS: Final = ("00281101", "00281102", "00281103", _LUT_DESCRIPTOR)
-_CONVERTERS: Final = {vr: convert for vr, convert in CONVERTERS.items() if vr != "UL"}
+_ARRAYS: Final = frozenset({"OD", "OF", "OL", "OV"})
+"""Arrays of numbers (annotations' points, deformation fields): BulkDataURI of any size, as viewers expect."""
+_CONVERTERS: Final = {vr: convert for vr, convert in CONVERTERS.items() if vr != "UL" and vr not in _ARRAYS}
 """The VRs that need no second look, as group lengths do."""
 
 
@@ -141,12 +144,15 @@ class _Scope:
 
 
 class _Converter:
-    """From events to attribute objects."""
+    """From events to attribute objects. ``is_retrievable``: whether `find_value` finds what is in here."""
 
-    def __init__(self, header: bytes, box: Container, segments: Sequence[Segment] = ()) -> None:
+    def __init__(
+        self, header: bytes, box: Container, segments: Sequence[Segment] = (), *, is_retrievable: bool = True
+    ) -> None:
         self.max_items: int | None = None
         self._header = header
         self._segments = segments
+        self._is_retrievable = is_retrievable
         self._ahead: int | None = None
         self._box = (box.begin, box.limit, box.implicit, box.little)
 
@@ -233,6 +239,9 @@ class _Converter:
             vr = self._certain(tag, vr, scope)
         elif vr == "UL" and tag.endswith("0000"):
             return
+        if vr in _ARRAYS and raw and self._is_retrievable:
+            scope.item[tag] = {"vr": vr, "BulkDataURI": f"{scope.path}/{tag}"}
+            return
         scope.item[tag] = self._attribute(tag, vr, raw, scope, order)
 
     def _attribute(self, tag: str, vr: str, raw: bytes, scope: _Scope, order: str) -> Attribute:
@@ -292,7 +301,7 @@ class _Converter:
         if not raw.startswith(_ITEM_OR_END) or scope.depth >= _MAX_HIDDEN_DEPTH:
             return in_base64("UN", raw)
         box = Container(True, False, 0, len(raw), self._box[2], True)
-        return _Converter(raw, box)._sequence(walk(raw, box), tag, scope)
+        return _Converter(raw, box, is_retrievable=False)._sequence(walk(raw, box), tag, scope)
 
 
 def _skip(events: Iterator[Event]) -> None:

@@ -97,14 +97,20 @@ def test_padding_alone_is_an_empty_element(vr: str) -> None:
     assert value_of(vr, b"  \0\0") == {"vr": vr}
 
 
-@pytest.mark.parametrize("vr", ["OB", "OD", "OF", "OL", "OV", "OW"])
+@pytest.mark.parametrize("vr", ["OD", "OF", "OL", "OV"])
+def test_arrays_of_numbers_are_bulk_data_whatever_their_size(vr: str) -> None:
+    assert value_of(vr, b"12345678") == {"vr": vr, "BulkDataURI": "@bulk/00091001"}
+    assert value_of(vr, b"") == {"vr": vr}
+
+
+@pytest.mark.parametrize("vr", ["OB", "OW"])
 def test_bytes_are_inline_binary(vr: str) -> None:
     assert base64.b64decode(value_of(vr, b"12345678")["InlineBinary"]) == b"12345678"
 
 
 @pytest.mark.parametrize(
     ("vr", "inline"),
-    [("OB", b"12345678"), ("OW", b"21436587"), ("OF", b"43218765"), ("OL", b"43218765"), ("OD", b"87654321")],
+    [("OB", b"12345678"), ("OW", b"21436587"), ("OD", b"87654321")],
 )
 def test_inline_binary_is_little_endian_whatever_the_file_is(vr: str, inline: bytes) -> None:
     first = element(0x00080005, "CS", b"", big=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
+import time
 import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
+from dicomhub.archive.receive import Receiver
 from dicomhub.errors import OutOfResources
 from dicomhub.events import Source
 from dicomhub.web.dicomweb.stow import Batch
@@ -232,3 +235,29 @@ async def test_refused_instances_are_not_kept_in_memory(archive, make_instance):
         tracemalloc.stop()
     assert len((await batch.outcome()).failures) == 21
     assert held < 20 * len(data) / 10
+
+
+async def test_cancelled_upload_lets_the_thread_end_before_it_discards(archive, make_instance, config, monkeypatch):
+    """A descriptor closed under a writing thread may be another instance's a moment later."""
+    began, ended = threading.Event(), []
+    feed = Receiver.feed
+
+    def slow(receiver: Receiver, chunk: bytes) -> None:
+        began.set()
+        time.sleep(0.3)
+        feed(receiver, chunk)
+        ended.append(True)
+
+    monkeypatch.setattr(Receiver, "feed", slow)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield make_instance(rows=1024, columns=1024)
+        await asyncio.sleep(60)
+
+    upload = asyncio.create_task(Batch(archive, Source(), None).take(chunks(), "application/dicom"))
+    await asyncio.to_thread(began.wait, 10)
+    upload.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    assert ended, "the thread still writes"
+    assert not [path for path in config.data_dir.rglob("*/staging/*/*") if path.name != "lock"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from typing import TypeVar, TypeVarTuple
 
 import structlog
 from aiohttp import web
@@ -29,6 +30,9 @@ from dicomhub.web.dicomweb.store_response import Failure, Outcome, response
 from dicomhub.web.keys import ARCHIVE, CONFIG
 from dicomhub.web.multipart import read_parts
 from dicomhub.web.urls import base_url
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 log = structlog.get_logger(__name__)
 
@@ -153,14 +157,27 @@ async def _receive(archive: Archive, chunks: AsyncIterator[bytes], study: str | 
             pending.append(chunk)
             size += len(chunk)
             if size >= THREAD_FROM:
-                await asyncio.to_thread(_feed, receiver, pending)
+                await _in_thread(_feed, receiver, pending)
                 pending, size = [], 0
-        return await asyncio.to_thread(_finish, archive, receiver, pending, study)
+        return await _in_thread(_finish, archive, receiver, pending, study)
+    except (TimeoutError, ConnectionError):  # of the sender
+        receiver.discard()
+        raise
     except OSError as error:
         receiver.discard()
         raise OutOfResources(f"the upload cannot be staged: {error.strerror}") from error
     except BaseException:
         receiver.discard()
+        raise
+
+
+async def _in_thread(function: Callable[[*Arguments], T], *args: *Arguments) -> T:
+    """``function`` in a thread; when cancelled, raise only when it has ended: nobody may touch the receiver before."""
+    running = asyncio.ensure_future(asyncio.to_thread(function, *args))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
         raise
 
 

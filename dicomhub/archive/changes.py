@@ -23,8 +23,9 @@ POLL_S = 2.0
 """Seconds after which changes of other processes are noticed."""
 NOTIFY_TIMEOUT_S = 60.0
 """Seconds one notification may take."""
-LEASE_S = 90.0
-"""Seconds a deliverer owns a plugin's cursor without renewing; longer than a notification may take."""
+LEASE_S = 240.0
+"""Seconds a deliverer owns a plugin's cursor. It is renewed when half is over, and half is longer than the changes may
+take to be read and told: else a second process would tell them too."""
 BACKOFF_MAX_S = 60.0
 """Longest pause between tries of a notification that fails."""
 
@@ -56,6 +57,9 @@ async def _deliver_to(archive: Archive, plugin: Plugin) -> None:
             except DicomHubError as error:
                 log.warning("notification cannot be delivered", plugin=plugin.name, error=error.message)
                 pause = POLL_S
+            except Exception:  # one plugin's trouble must not end the deliveries of all
+                log.exception("notification cannot be delivered", plugin=plugin.name)
+                pause = POLL_S
             if pause:
                 await archive.changed.wait(pause)
     finally:
@@ -76,7 +80,9 @@ async def _turn(archive: Archive, plugin: Plugin, owner: str) -> float:
     try:
         async with asyncio.timeout(NOTIFY_TIMEOUT_S):
             await plugin.notify(InstancesChanged(tuple(changes)))
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise  # we are to stop; else the plugin awaited something that was cancelled
         pause = min(BACKOFF_MAX_S, 0.5 * 2.0 ** min(cursor.failures, 10))
         text = f"{type(error).__name__}: {error}"[:500]
         log.warning("plugin failed on a notification", plugin=plugin.name, error=text, retry_in_s=pause)

@@ -99,3 +99,5 @@ async def sweep_forever(archive: Archive) -> None:
                 log.info("swept", **vars(swept))
         except DicomHubError as error:
             log.warning("sweep failed, tried again later", error=error.message)
+        except Exception:
+            log.exception("sweep failed, tried again later")

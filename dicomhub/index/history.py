@@ -87,8 +87,10 @@ def release(conn: Connection, plugin: str, owner: str) -> None:
 
 
 def delivered(conn: Connection, plugin: str, sequence: int) -> None:
-    """The plugin knows all changes up to ``sequence``."""
-    _set(conn, plugin, sequence=sequence, failures=0, last_error="", retry_at=0.0)
+    """The plugin knows all changes up to ``sequence``; harmless when it knows more by now."""
+    behind = and_(plugin_cursor.c.plugin == plugin, plugin_cursor.c.sequence < sequence)
+    values = {"sequence": sequence, "failures": 0, "last_error": "", "retry_at": 0.0}
+    conn.execute(update(plugin_cursor).where(behind).values(values))
 
 
 def failed(conn: Connection, plugin: str, error: str, retry_at: float) -> None:

@@ -41,3 +41,10 @@ async def test_failures_count_until_a_delivery(database):
     await database.write(history.delivered, "webhook", 17)
     (cursor,) = await database.read(history.cursors)
     assert (cursor.sequence, cursor.failures, cursor.last_error, cursor.retry_at) == (17, 0, "", 0.0)
+
+
+async def test_late_deliverer_does_not_turn_the_cursor_back(database):
+    await database.write(history.lease, "webhook", "a", 0.0, 90.0)
+    await database.write(history.delivered, "webhook", 17)
+    await database.write(history.delivered, "webhook", 9)
+    assert [cursor.sequence for cursor in await database.read(history.cursors)] == [17]

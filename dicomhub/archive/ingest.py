@@ -9,6 +9,7 @@ A failure anywhere leaves at most unreferenced blobs, which the sweep deletes af
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from dicomhub.archive import Archive
 from dicomhub.archive.coerce import coerce
 from dicomhub.archive.receive import Received, Receiver
 from dicomhub.dicom.model import InstanceRef
-from dicomhub.errors import MismatchedStudy
+from dicomhub.errors import MismatchedStudy, Unavailable
 from dicomhub.events import Source
 from dicomhub.hooks import Hooks
 from dicomhub.index.records import InstanceRecord, Outcome
@@ -28,6 +29,8 @@ from dicomhub.index.write import commit
 SUCCESS = 0x0000
 COERCED = 0xB000
 """Coercion of data elements: C-STORE warning (PS3.4 B.2.3) and Warning Reason (PS3.18 I.2)."""
+COERCE_TIMEOUT_S = 240.0
+"""Seconds that all plugins together have to coerce an instance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ async def store(archive: Archive, received: Received, source: Source, *, study: 
             )
         status = SUCCESS
         if archive.hooks.coerces:
-            received, changed = await coerce(archive, received, source)
+            received, changed = await _coerce_in_time(archive, received, source)
             status = COERCED if changed else SUCCESS
         await archive.store.put(received.staged)
         outcome = await archive.database.write(_commit, received.record, source, time.time(), archive.hooks)
@@ -96,6 +99,18 @@ async def store(archive: Archive, received: Received, source: Source, *, study: 
     return Receipt(
         received.ref, received.sop_class_uid, status, outcome.kind, outcome.version_id, sequence, received.record.size
     )
+
+
+async def _coerce_in_time(archive: Archive, received: Received, source: Source) -> tuple[Received, bool]:
+    """See `coerce`. Bounded, because the commit must follow `persist` before the sweep's grace is over."""
+    limit = asyncio.timeout(COERCE_TIMEOUT_S)
+    try:
+        async with limit:
+            return await coerce(archive, received, source)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise Unavailable(f"the plugins did not coerce the instance in {COERCE_TIMEOUT_S:.0f} s") from error
 
 
 def _commit(conn: Connection, record: InstanceRecord, source: Source, at: float, hooks: Hooks) -> Outcome:

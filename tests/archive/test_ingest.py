@@ -10,12 +10,14 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 
+from dicomhub.app import open_archive
 from dicomhub.archive import ingest, retrieve
 from dicomhub.archive.verify import verify
 from dicomhub.dicom.model import InstanceRef, Target
 from dicomhub.dicom.part10 import make_file_meta
-from dicomhub.errors import NotFound, OutOfResources, Refused, Truncated
+from dicomhub.errors import NotFound, OutOfResources, Refused, Truncated, Unavailable
 from dicomhub.events import ANONYMOUS, Source
+from dicomhub.hooks import Hooks, Plugin
 from dicomhub.index import history
 
 
@@ -176,3 +178,22 @@ async def test_real_files_come_back_bit_for_bit(archive, shared_data, backend):
             assert await read(archive, receipt.ref) == data, path.name
     report = await verify(archive, quick=False)
     assert report.is_clean, report.findings
+
+
+class Hanging(Plugin):
+    """Never says whether to change an instance."""
+
+    name = "hanging"
+
+    async def coerce(self, incoming):
+        await asyncio.Event().wait()
+
+
+async def test_plugin_that_hangs_does_not_hold_an_instance_for_ever(config, make_instance, monkeypatch):
+    """What `persist` has put must be committed before a sweep could take it for left over."""
+    monkeypatch.setattr(ingest, "COERCE_TIMEOUT_S", 0.2)
+    async with open_archive(config, Hooks([Hanging({})])) as archive:
+        receiver = ingest.receiver(archive)
+        receiver.feed(make_instance())
+        with pytest.raises(Unavailable, match="did not coerce"):
+            await ingest.store(archive, receiver.finish(), Source())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -218,3 +219,15 @@ def test_verify_finds_and_names_a_changed_byte(tmp_path, make_instance):
     result = run("verify", cwd=tmp_path)
     assert result.returncode == 1
     assert blob.name in result.stdout
+
+
+def test_workers_live_where_their_parent_is_process_1(tmp_path):
+    """As in a container whose first process is the server."""
+    child = "from dicomhub.commands.serve import _die_with_parent as target"
+    start = "p = get_context('spawn').Process(target=target); p.start(); p.join(); raise SystemExit(p.exitcode)"
+    namespace = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
+    if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], check=False).returncode:
+        pytest.skip("no process namespaces here")
+    script = f"from multiprocessing import get_context; {child}; {start}"
+    command = [*namespace, sys.executable, "-c", script]
+    assert subprocess.run(command, cwd=tmp_path, timeout=60, check=False).returncode == 0

@@ -77,7 +77,7 @@ class Config(BaseSettings):
     """Seconds one instance may take from its last byte to its commit."""
 
     max_header_bytes: int = Field(128 * 1024**2, ge=1024)
-    """Bytes of an instance without its bulk values; more is refused."""
+    """Bytes of an instance without its bulk values, and of those below 64 KiB together; more is refused."""
     max_inflated_bytes: int = Field(8 * 1024**3, ge=1024)
     """Bytes a deflated data set may inflate to; more is refused."""
     stow_max_instances: int = Field(100_000, ge=1)

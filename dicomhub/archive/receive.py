@@ -16,7 +16,7 @@ from dicomhub.dicom.json_model import header_to_dict
 from dicomhub.dicom.levels import split_levels
 from dicomhub.dicom.model import InstanceRef, is_uid
 from dicomhub.dicom.part10 import Split, Splitter, encode_recipe
-from dicomhub.errors import MissingIdentifier
+from dicomhub.errors import MissingIdentifier, Refused
 from dicomhub.index.records import BlobRow, InstanceRecord
 from dicomhub.store import INLINE_MAX, BlobStore, Staged, Staging
 
@@ -65,8 +65,8 @@ class Received:
 class Receiver:
     """Takes one instance as a stream of bytes, in one pass.
 
-    Memory is bounded by the header (``max_header_bytes``) whatever the instance's size. Not thread-safe, but may move
-    between threads.
+    Memory is bounded by ``max_header_bytes``, for the header and for what goes inline, whatever the instance's size.
+    Not thread-safe, but may move between threads.
 
     Parameters
     ----------
@@ -79,14 +79,27 @@ class Receiver:
         self._store = store
         self._own_file_meta = own_file_meta
         self._parts: list[Staging] = []
+        self._open: list[Staging] = []
+        self._inline = 0
+        self._max_inline = config.max_header_bytes
         self._splitter = Splitter(
             self._new_part, max_header=config.max_header_bytes, max_inflated=config.max_inflated_bytes
         )
 
     def _new_part(self) -> Staging:
+        self._check_inline()
         part = self._store.stage()
         self._parts.append(part)
+        self._open.append(part)
         return part
+
+    def _check_inline(self) -> None:
+        """Parts that are small enough for the database wait for it in memory: very many of them are refused."""
+        for part in [part for part in self._open if part.is_finished]:
+            self._open.remove(part)
+            self._inline += len(part.staged.data or b"")
+        if self._inline > self._max_inline:
+            raise Refused(f"values of less than {INLINE_MAX} bytes have more than {self._max_inline} together", 0xA700)
 
     def feed(self, chunk: bytes | memoryview) -> None:
         """Take the next bytes.

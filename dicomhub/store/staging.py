@@ -97,6 +97,11 @@ class Staging:
         return self._staged.digest, self._size
 
     @property
+    def is_finished(self) -> bool:
+        """Whether `staged` is there."""
+        return self._staged is not None
+
+    @property
     def staged(self) -> Staged:
         """The finished blob."""
         assert self._staged is not None, "finish first"

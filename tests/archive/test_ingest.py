@@ -12,6 +12,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 
 from dicomhub.app import open_archive
 from dicomhub.archive import ingest, retrieve
+from dicomhub.archive.receive import Receiver
 from dicomhub.archive.verify import verify
 from dicomhub.dicom.model import InstanceRef, Target
 from dicomhub.dicom.part10 import make_file_meta
@@ -197,3 +198,15 @@ async def test_plugin_that_hangs_does_not_hold_an_instance_for_ever(config, make
         receiver.feed(make_instance())
         with pytest.raises(Unavailable, match="did not coerce"):
             await ingest.store(archive, receiver.finish(), Source())
+
+
+async def test_very_many_small_bulk_values_are_refused_before_they_fill_the_memory(archive, make_instance, config):
+    head = make_instance()
+    receiver = Receiver(archive.store, config.model_copy(update={"max_header_bytes": 1024**2}))
+    receiver.feed(head[: head.rindex(b"\xe0\x7f\x10\x00OW")])
+    receiver.feed(b"\xdf\x7f\x10\x10SQ\0\0\xff\xff\xff\xff")
+    value = b"\xe1\x7f\x10\x10OB\0\0" + (60_000).to_bytes(4, "little") + bytes(60_000)
+    item = b"\xfe\xff\x00\xe0\xff\xff\xff\xff" + value + b"\xfe\xff\x0d\xe0\0\0\0\0"
+    with pytest.raises(Refused, match="together") as refused:
+        receiver.feed(30 * item)
+    assert refused.value.failure_reason == 0xA700

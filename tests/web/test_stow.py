@@ -8,13 +8,16 @@ import threading
 import time
 import tracemalloc
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
 from dicomhub.archive.receive import Receiver
 from dicomhub.errors import OutOfResources
 from dicomhub.events import Source
+from dicomhub.web import make_app
 from dicomhub.web.dicomweb.stow import Batch
 
 URL = "/dicom-web/studies"
@@ -261,3 +264,14 @@ async def test_cancelled_upload_lets_the_thread_end_before_it_discards(archive, 
         await upload
     assert ended, "the thread still writes"
     assert not [path for path in config.data_dir.rglob("*/staging/*/*") if path.name != "lock"]
+
+
+async def test_body_that_does_not_tell_its_length_has_the_same_limit(archive, make_instance):
+    limited = replace(archive, config=archive.config.model_copy(update={"max_request_bytes": 50_000}))
+    async with TestClient(TestServer(make_app(limited))) as client:
+
+        async def body() -> AsyncIterator[bytes]:
+            yield make_instance(rows=512, columns=512)
+
+        response = await client.post(URL, data=body(), headers={"Content-Type": "application/dicom"})
+        assert response.status == 413

@@ -91,6 +91,7 @@ class Batch:
     archive: Archive
     source: Source
     study: str | None
+    _size: int = 0
     _tasks: list[asyncio.Task[Receipt | Failure]] = field(default_factory=list)
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(IN_FLIGHT))
 
@@ -102,7 +103,7 @@ class Batch:
         try:
             if media_type != DICOM:
                 raise Refused(f"a part is {media_type}, not application/dicom", 0xC000)
-            received = await _receive(self.archive, chunks, self.study)
+            received = await _receive(self.archive, self._counted(chunks), self.study)
         except (Refused, Unavailable) as error:
             self._slots.release()
             await _drain(chunks)
@@ -112,6 +113,15 @@ class Batch:
             raise
         else:
             self._tasks.append(asyncio.create_task(self._store(received)))
+
+    async def _counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The chunks, up to the limit of a request: a body without Content-Length tells its size only as it arrives."""
+        limit = self.archive.config.max_request_bytes
+        async for chunk in chunks:
+            self._size += len(chunk)
+            if self._size > limit:
+                raise PayloadTooLarge(f"the body has more than {limit} bytes (max_request_bytes)")
+            yield chunk
 
     async def outcome(self) -> Outcome:
         """Wait for all commits."""

@@ -148,6 +148,14 @@ async def test_coerce_changes_attributes_and_leaves_a_trace(client, make_instanc
     assert "InstitutionName" not in original
 
 
+async def test_same_bytes_coerced_again_add_no_version(client, make_instance):
+    sent = make_instance(PatientID="COERCE")
+    assert (await post(client, sent)).status == 202
+    assert (await post(client, sent)).status == 202
+    changes = (await (await client.get("/api/v1/changes", headers=headers("alice"))).json())["changes"]
+    assert [change["action"] for change in changes] == ["created"]
+
+
 async def test_refusal_reaches_the_sender_with_its_reason(client, make_instance):
     response = await post(client, make_instance(PatientID="REFUSE"))
     assert response.status == 409

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pydicom import Dataset
@@ -27,6 +28,7 @@ async def coerce(archive: Archive, received: Received, source: Source) -> tuple[
     Refused
         When a plugin refuses the instance.
     """
+    as_received = received.record.recipe_digest
     changed = False
     for plugin in archive.hooks.coercers():
         incoming = await asyncio.to_thread(_incoming, received, source)
@@ -34,6 +36,9 @@ async def coerce(archive: Archive, received: Received, source: Source) -> tuple[
         if coercion is not None:
             received = await asyncio.to_thread(_apply, archive, received, coercion)
             changed = True
+    if changed:
+        record = replace(received.record, received_digest=as_received)
+        received = replace(received, record=record)
     return received, changed
 
 
@@ -55,11 +60,11 @@ def _apply(archive: Archive, received: Received, coercion: Coercion) -> Received
     for tag in coercion.remove:
         if tag in before:
             original[tag] = before[tag]
-    replace = Dataset()
-    replace.update(coercion.replace)
+    values = Dataset()
+    values.update(coercion.replace)
     earlier = before.get("OriginalAttributesSequence") or []
-    replace.OriginalAttributesSequence = Sequence([*earlier, _trace(original, coercion.reason)])
-    split = rewrite(received.split, replace, coercion.remove)
+    values.OriginalAttributesSequence = Sequence([*earlier, _trace(original, coercion.reason)])
+    split = rewrite(received.split, values, coercion.remove)
     own_file_meta, put = received.record.own_file_meta, received.put
     return describe(split, archive.store, received.parts, own_file_meta=own_file_meta, put=put)
 

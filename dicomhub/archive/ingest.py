@@ -60,6 +60,8 @@ def persist(archive: Archive, received: Received) -> None:
 
     Saves a turn of the event loop; `store` does what is left. Until then nothing refers to the parts.
     """
+    if archive.hooks.coerces:
+        return  # a plugin may refuse the instance, and parts that nothing will refer to are not worth a flush
     staged = received.staged
     if archive.store.put_now(staged):
         received.put.update(part.digest for part in staged)

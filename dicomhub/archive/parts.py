@@ -13,11 +13,16 @@ from dicomhub.errors import Corrupt
 from dicomhub.index import locate
 from dicomhub.store import INLINE_MAX
 
+REMEMBERED = 1024
+"""Bytes of an encoded recipe up to which it is remembered: that of an image with 20 segments."""
 
-@lru_cache(maxsize=1024)
+
 def recipe_of(encoded: bytes) -> Recipe:
-    """The decoded recipe; recipes are immutable, so they may be remembered."""
-    return decode_recipe(encoded)
+    """The decoded recipe; recipes are immutable, so the small ones are remembered."""
+    return _remembered(encoded) if len(encoded) <= REMEMBERED else decode_recipe(encoded)
+
+
+_remembered = lru_cache(maxsize=1024)(decode_recipe)
 
 
 async def read_blob(archive: Archive, digest: bytes, size: int | None = None) -> bytes:

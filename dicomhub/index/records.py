@@ -54,6 +54,8 @@ class InstanceRecord:
     instance_attributes: dict[str, Any]
     blobs: tuple[BlobRow, ...]
     """Every blob that the recipes and the frame table need, inline or not."""
+    received_digest: bytes | None = None
+    """What ``recipe_digest`` was before plugins coerced; None when they did not. Equal for equal files sent again."""
     pixel_segment: int | None = None
     """Place of the pixel data among the segments of the view recipe (or the recipe); None when there is none."""
 

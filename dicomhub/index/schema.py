@@ -62,6 +62,7 @@ version = Table(
     Column("stored_at", Double, nullable=False),  # s since the epoch
     Column("recipe_digest", LargeBinary, nullable=False),
     Column("dataset_digest", LargeBinary, nullable=False),
+    Column("received_digest", LargeBinary),  # what recipe_digest was before plugins coerced
     Column("frame_table_digest", LargeBinary),
     # Long values last: SQLite reads a row's overflow pages only for the columns behind them.
     Column("attributes", LargeBinary, nullable=False),  # instance level

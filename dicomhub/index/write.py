@@ -22,6 +22,7 @@ _HEAD = select(
     version.c.id,
     version.c.recipe_digest,
     version.c.dataset_digest,
+    version.c.received_digest,
     version.c.transfer_syntax_uid,
     version.c.sop_class_uid,
 ).where(
@@ -97,6 +98,8 @@ def _head(conn: Connection, ref: InstanceRef) -> RowMapping | None:
 def _is_same(current: RowMapping, record: InstanceRecord) -> bool:
     if current["recipe_digest"] == record.recipe_digest:
         return True
+    if record.received_digest is not None and current["received_digest"] == record.received_digest:
+        return True
     return (
         not record.own_file_meta
         and current["dataset_digest"] == record.dataset_digest
@@ -121,6 +124,7 @@ def _version_row(record: InstanceRecord, sequence: int, at: float) -> dict[str, 
         "stored_at": at,
         "recipe_digest": record.recipe_digest,
         "dataset_digest": record.dataset_digest,
+        "received_digest": record.received_digest,
         "frame_table_digest": record.frame_table_digest,
         "attributes": orjson.dumps(record.instance_attributes),
         "recipe": record.recipe,

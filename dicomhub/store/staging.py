@@ -169,6 +169,7 @@ class StagingArea:
 
     def stage(self) -> Staging:
         """Begin to receive a blob."""
+        self.check_space()
         return Staging(self)
 
     def create(self) -> tuple[Path, int]:

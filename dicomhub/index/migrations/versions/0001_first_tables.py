@@ -159,6 +159,7 @@ def upgrade() -> None:
         sa.Column("stored_at", sa.Double(), nullable=False),
         sa.Column("recipe_digest", sa.LargeBinary(), nullable=False),
         sa.Column("dataset_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("received_digest", sa.LargeBinary()),
         sa.Column("frame_table_digest", sa.LargeBinary(), nullable=True),
         sa.Column("attributes", sa.LargeBinary(), nullable=False),
         sa.Column("recipe", sa.LargeBinary(), nullable=False),

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ ORTHANC = Path("/usr/sbin/Orthanc")
 ORTHANC_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 NGINX = Path("/usr/sbin/nginx")
 CALLING_AE_TITLE = "BENCH"
+PORTS = (20000, 32000)
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 
@@ -91,12 +93,18 @@ class Server:
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
+    """TCP ports that nobody listens on now, below those that the kernel gives to outgoing connections.
+
+    So they are still free when a server that was killed starts again.
+    """
+    found: list[int] = []
+    for port in random.sample(range(*PORTS), len(range(*PORTS))):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
 
 
 @contextlib.contextmanager

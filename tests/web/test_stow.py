@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
 from dicomhub.archive.receive import Receiver
+from dicomhub.dicom.levels import split_levels
 from dicomhub.errors import OutOfResources
 from dicomhub.events import Source
 from dicomhub.web import make_app
@@ -159,6 +160,24 @@ async def test_without_space_503_and_the_response_says_a700(client, make_instanc
     assert int(response.headers["Retry-After"]) > 0
     failures = (await response.json(content_type=None))["0008119A"]["Value"]
     assert [failure["00081197"]["Value"] for failure in failures] == [[0xA700]] * 2
+
+
+async def test_error_that_nobody_foresaw_concerns_its_instance_alone(client, make_instance, monkeypatch):
+    def defective(metadata: dict[str, object], *rest: object) -> object:
+        if metadata["00100010"]["Value"][0]["Alphabetic"] == "Defect":
+            raise KeyError("of ours")
+        return split_levels(metadata, *rest)
+
+    monkeypatch.setattr("dicomhub.archive.receive.split_levels", defective)
+    bad, good = make_instance(PatientName="Defect"), make_instance()
+    response = await client.post(URL, data=multipart(good, bad, good), headers=HEADERS)
+    assert response.status == 202
+    body = await response.json(content_type=None)
+    assert [item["00081197"]["Value"] for item in body["0008119A"]["Value"]] == [[0x0110]]
+    assert len(body["00081199"]["Value"]) == 2
+    response = await client.post(URL, data=multipart(bad), headers=HEADERS)
+    assert response.status == 500
+    assert "of ours" not in await response.text()
 
 
 async def test_instance_of_another_study_is_refused(client, make_instance):

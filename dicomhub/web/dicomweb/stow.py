@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar, TypeVarTuple
 
@@ -41,6 +42,10 @@ IN_FLIGHT = 8
 
 THREAD_FROM = 1024 * 1024
 """Bytes that are collected before a thread splits and hashes them: most instances take one turn of a thread."""
+
+
+class Unreadable(DicomHubError):
+    """An error of ours in reading one instance; its neighbours are stored."""
 
 
 async def store(request: web.Request) -> web.Response:
@@ -104,7 +109,7 @@ class Batch:
             if media_type != DICOM:
                 raise Refused(f"a part is {media_type}, not application/dicom", 0xC000)
             received = await _receive(self.archive, self._counted(chunks), self.study)
-        except (Refused, Unavailable) as error:
+        except (Refused, Unavailable, Unreadable) as error:
             self._slots.release()
             await _drain(chunks)
             self._done(Failure(error))
@@ -203,14 +208,28 @@ async def _in_time(chunks: AsyncIterator[bytes], timeout_s: float) -> AsyncItera
         yield chunk
 
 
+@contextmanager
+def _one_instance() -> Iterator[None]:
+    """What nobody foresaw about these bytes concerns this instance alone."""
+    try:
+        yield
+    except (DicomHubError, OSError):
+        raise
+    except Exception as error:
+        log.exception("receive failed")
+        raise Unreadable("an error on our side; the log has the details") from error
+
+
 def _feed(receiver: Receiver, chunks: list[bytes]) -> None:
-    for chunk in chunks:
-        receiver.feed(chunk)
+    with _one_instance():
+        for chunk in chunks:
+            receiver.feed(chunk)
 
 
 def _finish(archive: Archive, receiver: Receiver, chunks: list[bytes], study: str | None) -> Received:
     _feed(receiver, chunks)
-    received = receiver.finish()
+    with _one_instance():
+        received = receiver.finish()
     if study in (None, received.ref.study):  # else it will be refused
         ingest.persist(archive, received)
     return received

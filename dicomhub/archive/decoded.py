@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from dicomhub.archive import Archive, retrieve
 from dicomhub.archive.parts import open_range
 from dicomhub.archive.retrieve import BulkData, StoredInstance
+from dicomhub.dicom.file_meta import EXPLICIT_VR_BIG_ENDIAN
 from dicomhub.dicom.grayscale import table_paths
-from dicomhub.dicom.media_types import EXPLICIT_VR_BIG_ENDIAN
+from dicomhub.dicom.levels import Attributes
 from dicomhub.dicom.part10 import Segment
 from dicomhub.dicom.reencode import (
     PIXEL_DATA,
@@ -37,8 +37,6 @@ from dicomhub.dicom.transcode import (
     swap_width,
 )
 from dicomhub.errors import NotAcceptable, NotFound
-
-Attributes = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +140,7 @@ async def _follow(
 async def _segment(archive: Archive, segment: Segment, width: int) -> AsyncIterator[bytes]:
     swapper = Swapper(width)
     async for chunk in open_range(archive, segment.digest, segment.size, 0, segment.size):
-        yield chunk if width == 1 else swapper.feed(chunk)
+        yield swapper.feed(chunk)
     if rest := swapper.finish():
         yield rest
 

@@ -12,9 +12,11 @@ import zstandard
 
 from dicomhub.archive import Archive
 from dicomhub.archive.parts import open_range, read_blob, read_range, recipe_of
+from dicomhub.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
 from dicomhub.dicom.frames import FrameTable
 from dicomhub.dicom.json_model import find_value, header_to_json, iter_json
 from dicomhub.dicom.matching import Match, matches
+from dicomhub.dicom.media_types import NATIVE
 from dicomhub.dicom.model import InstanceRef, Target
 from dicomhub.dicom.part10 import Recipe, Segment, clip, layout
 from dicomhub.errors import NotFound
@@ -22,9 +24,6 @@ from dicomhub.events import Actor
 from dicomhub.hooks import Access
 from dicomhub.index import locate
 from dicomhub.index.records import Located
-
-EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
-NATIVE_TRANSFER_SYNTAXES = frozenset({"1.2.840.10008.1.2", EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2.2"})
 
 PAGE = 200
 """Instances that one look into the index brings."""
@@ -89,7 +88,7 @@ class StoredInstance:
     @property
     def is_encapsulated(self) -> bool:
         """Whether pixel data is compressed (PS3.5 A.4)."""
-        return self.number_of_frames > 0 and self.view_transfer_syntax_uid not in NATIVE_TRANSFER_SYNTAXES
+        return self.number_of_frames > 0 and self.view_transfer_syntax_uid not in NATIVE
 
 
 async def instance(archive: Archive, ref: InstanceRef, actor: Actor, snapshot: int | None = None) -> StoredInstance:

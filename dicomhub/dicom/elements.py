@@ -92,6 +92,18 @@ def describe_implicit(key: bytes, little: bool) -> tuple[str, str, int]:
     return tag, tag_vr(int(tag, 16)), IMPLICIT
 
 
+def explicit_head(tag: int, vr: bytes, length: int, order: str = "<") -> bytes:
+    """What comes before a value in Explicit VR (PS3.5 7.1.2); ``order`` is that of `struct`, ``<`` or ``>``."""
+    if vr in LONG_VRS:
+        return struct.pack(order + "HH2sHI", tag >> 16, tag & 0xFFFF, vr, 0, length)
+    return struct.pack(order + "HH2sH", tag >> 16, tag & 0xFFFF, vr, length)
+
+
+def fitting_vr(vr: str, length: int) -> str:
+    """The VR to write a value of ``length`` bytes under: UN where its own has too few bits for that (PS3.5 6.2.2)."""
+    return vr if length <= 0xFFFF or vr.encode() in LONG_VRS else "UN"
+
+
 def _hexadecimal(key: bytes, little: bool) -> str:
     group, element = struct.unpack_from("<HH" if little else ">HH", key)
     return f"{group:04X}{element:04X}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dicomhub import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicomhub.dicom.elements import LONG_VRS, SHORT_VRS
+from dicomhub.dicom.elements import LONG_VRS, SHORT_VRS, explicit_head
 from dicomhub.errors import NotDicom
 
 IMPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2"
@@ -211,10 +211,7 @@ def _with_preamble(preamble: bytes, elements: bytes) -> bytes:
 
 
 def _element(tag: int, vr: bytes, value: bytes) -> bytes:
-    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr
-    if vr in LONG_VRS:
-        return head + struct.pack("<HI", 0, len(value)) + value
-    return head + struct.pack("<H", len(value)) + value
+    return explicit_head(tag, vr, len(value)) + value
 
 
 def _uid(uid: str) -> bytes:

@@ -19,7 +19,8 @@ from dicomhub.errors import Corrupt, NotFound
 _MAGIC: Final = b"DHF1"
 _HEAD: Final = struct.Struct("<4sIQQII")
 _VIDEO: Final = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10[0-8](\.1)?")
-_FLOAT_BITS: Final = {"7FE00008": 32, "7FE00009": 64}
+FLOAT_BITS: Final = {"7FE00008": 32, "7FE00009": 64}
+"""Bits of a sample of Float and Double Float Pixel Data, by tag."""
 
 
 def _offsets() -> array[int]:
@@ -184,12 +185,17 @@ def _native(
 
 def _frame_bits(tag: str, attributes: Mapping[str, Any]) -> int:
     """Bits of a native frame (PS3.3 C.7.6.3); 0 when the attributes do not say."""
-    samples = _number(attributes, "00280002", 1)
+    rows, columns = _number(attributes, "00280010"), _number(attributes, "00280011")
     photometric = (attributes.get("00280004", {}).get("Value") or [""])[0]
-    if photometric in ("YBR_FULL_422", "YBR_PARTIAL_422") and samples == 3:
-        samples = 2  # two pixels share their chrominance samples
-    bits = _FLOAT_BITS.get(tag) or _number(attributes, "00280100")
-    return _number(attributes, "00280010") * _number(attributes, "00280011") * samples * bits
+    bits = FLOAT_BITS.get(tag) or _number(attributes, "00280100")
+    return samples_of_frame(rows, columns, _number(attributes, "00280002", 1), photometric) * bits
+
+
+def samples_of_frame(rows: int, columns: int, samples_per_pixel: int, photometric_interpretation: str) -> int:
+    """Sample values stored for one native frame; in 4:2:2 formats two pixels share their chrominance samples."""
+    if photometric_interpretation in ("YBR_FULL_422", "YBR_PARTIAL_422") and samples_per_pixel == 3:
+        samples_per_pixel = 2
+    return rows * columns * samples_per_pixel
 
 
 def _encapsulated(

@@ -238,9 +238,7 @@ def to_gray(samples: Array, description: PixelDescription, grayscale: Grayscale)
         values = samples.astype(np.float64)
         return _present(grayscale.modality.apply(values), values, description, grayscale)
     codes = _codes(samples, description)
-    stored = np.arange(1 << min(description.bits_stored, description.bits_allocated))
-    if description.is_signed:
-        stored = np.where(stored >= len(stored) // 2, stored - len(stored), stored)
+    stored = _stored_values(description)
     values = grayscale.modality.apply(stored.astype(np.float64) if _is_linear(grayscale) else stored)
     if _voi_of(description, grayscale) is None:
         present = np.zeros(len(stored), bool)
@@ -253,9 +251,7 @@ def to_gray(samples: Array, description: PixelDescription, grayscale: Grayscale)
 def to_rgb(samples: Array, description: PixelDescription, palette: tuple[LookUpTable, ...]) -> Array:
     """Palette indices, rows x columns, as RGB of 8 bits (PS3.3 C.7.9)."""
     codes = _codes(samples, description)
-    stored = np.arange(1 << min(description.bits_stored, description.bits_allocated, 16))
-    if description.is_signed:
-        stored = np.where(stored >= len(stored) // 2, stored - len(stored), stored)
+    stored = _stored_values(description)
     colours = [table.apply(stored) >> max(table.bits - 8, 0) for table in palette]
     return np.stack(colours, axis=-1).astype(np.uint8)[codes]
 
@@ -316,6 +312,12 @@ def _codes(samples: Array, description: PixelDescription) -> Array:
         return unsigned
     codes: Array = unsigned & ((1 << description.bits_stored) - 1)
     return codes
+
+
+def _stored_values(description: PixelDescription) -> Array:
+    """The value that each of the `_codes` stands for."""
+    values = np.arange(1 << min(description.bits_stored, description.bits_allocated, 16))
+    return np.where(values >= len(values) // 2, values - len(values), values) if description.is_signed else values
 
 
 def _is_linear(grayscale: Grayscale) -> bool:

@@ -24,8 +24,8 @@ from dicomhub.dicom.elements import look_up, private_vr
 from dicomhub.dicom.file_meta import prologue_of
 from dicomhub.dicom.json_values import CONVERTERS, Attribute, in_base64
 from dicomhub.dicom.recipe import Segment
-from dicomhub.dicom.structure import ENDLESS, Container
-from dicomhub.dicom.walk import BEGIN_ITEM, BULK, END, SEQUENCE, VALUE, Event, walk
+from dicomhub.dicom.structure import Container
+from dicomhub.dicom.walk import BULK, END, NESTING, SEQUENCE, VALUE, Event, skip, walk
 from dicomhub.errors import NotFound
 
 Item = dict[str, Attribute]
@@ -116,7 +116,7 @@ def _is_ordered(events: Iterator[Event]) -> bool:
             if tag <= last:
                 return False
             last = tag
-        depth += (kind in (SEQUENCE, BEGIN_ITEM)) - (kind == END)
+        depth += NESTING[kind]
     return True
 
 
@@ -124,7 +124,7 @@ def _open(
     header: bytes, segments: Sequence[Segment], transfer_syntax_uid: str, prefix: bytes
 ) -> tuple[_Converter, Iterator[Event], _Scope]:
     prologue = prologue_of(header, transfer_syntax_uid)
-    box = Container(False, False, prologue.dataset_offset, ENDLESS, prologue.implicit, prologue.little)
+    box = Container.of_data_set(prologue)
     converter = _Converter(header, box, segments)
     return converter, walk(header, box, segments), _Scope(DEFAULT, prologue.little, prefix.decode("ascii"), None)
 
@@ -218,7 +218,7 @@ class _Converter:
             values = list(islice(self._items(events, tag, scope), self.max_items + 1))
             if len(values) > self.max_items:
                 values.clear()
-                _skip(events)
+                skip(events)
         return {"vr": "SQ", "Value": values} if values else {"vr": "SQ"}
 
     def _items(self, events: Iterator[Event], tag: str, scope: _Scope) -> Iterator[Item]:
@@ -293,7 +293,7 @@ class _Converter:
             if depth == 0 and tag >= _PIXEL_REPRESENTATION:
                 is_it = kind == VALUE and tag == _PIXEL_REPRESENTATION
                 return int.from_bytes(self._header[start:stop], "little" if little else "big") if is_it else 0
-            depth += (kind in (SEQUENCE, BEGIN_ITEM)) - (kind == END)
+            depth += NESTING[kind]
         return 0
 
     def _hidden_sequence(self, tag: str, raw: bytes, scope: _Scope) -> Attribute:
@@ -302,15 +302,6 @@ class _Converter:
             return in_base64("UN", raw)
         box = Container(True, False, 0, len(raw), self._box[2], True)
         return _Converter(raw, box, is_retrievable=False)._sequence(walk(raw, box), tag, scope)
-
-
-def _skip(events: Iterator[Event]) -> None:
-    """Pass by the rest of a sequence."""
-    depth = 1
-    for kind, *_ in events:
-        depth += (kind in (SEQUENCE, BEGIN_ITEM)) - (kind == END)
-        if not depth:
-            return
 
 
 def _correct_lut_descriptors(item: Item) -> None:

@@ -10,6 +10,7 @@ from math import isfinite
 from typing import Any, Final
 
 from dicomhub.dicom.charset import CharacterSet
+from dicomhub.dicom.names import COMPONENT_GROUPS
 
 Attribute = dict[str, Any]
 Converter = Callable[[str, bytes, CharacterSet, str], Attribute]
@@ -81,8 +82,7 @@ def _name(value: str) -> dict[str, str] | None:
         value = value.rstrip(" \0")
         return {"Alphabetic": value} if value else None
     groups = [group.rstrip(" \0") for group in value.split("=")]
-    keys = ("Alphabetic", "Ideographic", "Phonetic")
-    return {key: group for key, group in zip(keys, groups, strict=False) if group} or None
+    return {name: group for name, group in zip(COMPONENT_GROUPS, groups, strict=False) if group} or None
 
 
 def _are_short(raw: bytes, parts: list[bytes]) -> bool:

@@ -38,15 +38,12 @@ from dicomhub.dicom.criteria import (
     parse_number,
 )
 from dicomhub.dicom.levels import Attributes, key
-from dicomhub.dicom.names import normalise_person_name
+from dicomhub.dicom.names import COMPONENT_GROUPS, normalise_person_name
 from dicomhub.dicom.private import find_tag, is_private
 from dicomhub.errors import InvalidQuery
 
 Predicate = Callable[[Attributes], bool]
 ElementTest = Callable[[Attributes | None], bool]
-
-GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
-"""Component groups of a person name as DICOM JSON calls them (PS3.18 F.2.2)."""
 
 
 def matches(query_matches: Iterable[Match], attributes: Attributes) -> bool:
@@ -253,7 +250,10 @@ def _name_groups(value: Any) -> list[str]:
     """The three component groups in the form that is compared; empty where absent."""
     if not isinstance(value, dict):
         return ["", "", ""]
-    return [normalise_person_name(clean(group)) if isinstance(group := value.get(name), str) else "" for name in GROUPS]
+    return [
+        normalise_person_name(clean(group)) if isinstance(group := value.get(name), str) else ""
+        for name in COMPONENT_GROUPS
+    ]
 
 
 def name_tests(text: str, make: Callable[[str], Criterion]) -> list[Criterion]:

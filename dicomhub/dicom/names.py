@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
+
+COMPONENT_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+"""Component groups of a person name, in their order, as DICOM JSON calls them (PS3.18 F.2.2)."""
 
 _ASCII_NAME = re.compile(r"[ -~]*")
 _SPACES = re.compile(r" +")
@@ -23,6 +27,11 @@ def normalise_person_name(text: str) -> str:
     if " " in folded:
         folded = _SPACES_AT_CARET.sub("^", _SPACES.sub(" ", folded))
     return folded.strip(" ").rstrip("^").strip(" ")
+
+
+def person_name_text(groups: Mapping[str, str]) -> str:
+    """A person name of DICOM JSON as a data set writes it: component groups joined by ``=`` (PS3.5 6.2.1)."""
+    return "=".join(groups.get(group, "") for group in COMPONENT_GROUPS).rstrip("=")
 
 
 def _fold(text: str) -> str:

@@ -7,30 +7,27 @@ and items get undefined lengths (PS3.5 7.5.2), so nothing has to be measured twi
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from dicomhub.dicom.elements import UNDEFINED
+from dicomhub.dicom.elements import UNDEFINED, explicit_head, fitting_vr
 from dicomhub.dicom.file_meta import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     make_file_meta,
-    read_prologue,
+    prologue_of,
     with_transfer_syntax,
 )
 from dicomhub.dicom.recipe import Segment
-from dicomhub.dicom.structure import ENDLESS, Container
+from dicomhub.dicom.structure import Container
 from dicomhub.dicom.transcode import PixelDescription, swap, swap_width
-from dicomhub.dicom.walk import BEGIN_ITEM, BULK, END, SEQUENCE, VALUE, Event, walk
-from dicomhub.errors import NotDicom
+from dicomhub.dicom.walk import BEGIN_ITEM, BULK, END, SEQUENCE, VALUE, Event, skip, walk
 
 PIXEL_DATA = "7FE00010"
 _OFFSET_TABLES = ("7FE00001", "7FE00002")
 _ICON_IMAGE_SEQUENCE = "00880200"
 _TRAILING_PADDING = "FFFCFFFC"
-_LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 SWAPPED_TOGETHER = (
     dict.fromkeys(("US", "SS", "OW", "AT"), 2)
     | dict.fromkeys(("UL", "SL", "FL", "OF", "OL"), 4)
@@ -106,16 +103,13 @@ def plan_explicit_little_endian(
     NotDicom
         When the header is no data set.
     """
-    prologue = read_prologue(header)
-    if isinstance(prologue, int):
-        raise NotDicom("there is no data set")
+    prologue = prologue_of(header)
     if prologue.dataset_offset:
         meta = with_transfer_syntax(header[: prologue.dataset_offset], EXPLICIT_VR_LITTLE_ENDIAN)
     else:
         meta = make_file_meta(sop_class_uid, sop_instance_uid, EXPLICIT_VR_LITTLE_ENDIAN)
-    box = Container(False, False, prologue.dataset_offset, ENDLESS, prologue.implicit, prologue.little)
     writer = _Writer(header, segments, pixels, decoded_frames, prologue.little)
-    return Plan((meta, *writer.pieces(walk(header, box, segments))))
+    return Plan((meta, *writer.pieces(walk(header, Container.of_data_set(prologue), segments))))
 
 
 class _Writer:
@@ -165,10 +159,7 @@ class _Writer:
 
     def _open_sequence(self, tag: str, events: Iterator[Event]) -> None:
         if tag == _ICON_IMAGE_SEQUENCE and self._decoded_frames:
-            depth = 1
-            while depth:
-                kind = next(events)[0]
-                depth += (kind in (SEQUENCE, BEGIN_ITEM)) - (kind == END)
+            skip(events)
             return
         self._open(_element_head(tag, "SQ", UNDEFINED), _SEQUENCE_END, little=self._little[-1])
 
@@ -183,8 +174,7 @@ class _Writer:
             return
         if not self._little[-1]:
             value = swap(value, SWAPPED_TOGETHER.get(vr, 1))
-        if len(value) > 0xFFFF and vr not in _LONG_VRS:
-            vr = "UN"  # PS3.5 6.2.2: the length does not fit the VR's 16 bits
+        vr = fitting_vr(vr, len(value))
         self._out += _element_head(tag, vr, len(value)) + value
 
     def _is_dropped(self, tag: str) -> bool:
@@ -204,8 +194,7 @@ class _Writer:
         width = 1 if self._little[-1] else SWAPPED_TOGETHER.get(vr, 1)
         if is_pixel_data and width > 1 and self._pixels:
             width = swap_width(self._pixels)
-        if size > 0xFFFF and vr not in _LONG_VRS:
-            vr = "UN"
+        vr = fitting_vr(vr, size)
         self._out += _element_head(tag, vr, UNDEFINED if is_undefined else size)
         return BulkValue(index, size, width)
 
@@ -237,11 +226,7 @@ def _changed_attributes(pixels: PixelDescription) -> dict[str, tuple[str, bytes]
 
 
 def _element_head(tag: str, vr: str, length: int) -> bytes:
-    number = int(tag, 16)
-    head = struct.pack("<HH2s", number >> 16, number & 0xFFFF, vr.encode())
-    if vr in _LONG_VRS:
-        return head + struct.pack("<HI", 0, length)
-    return head + struct.pack("<H", length)
+    return explicit_head(int(tag, 16), vr.encode(), length)
 
 
 class Swapper:

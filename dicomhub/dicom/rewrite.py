@@ -10,11 +10,11 @@ from pydicom.charset import convert_encodings
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
-from dicomhub.dicom.file_meta import Prologue, read_prologue, with_uids
+from dicomhub.dicom.file_meta import Prologue, prologue_of, with_uids
 from dicomhub.dicom.json_model import find_value
 from dicomhub.dicom.part10 import Segment, Split
-from dicomhub.dicom.structure import ENDLESS, Container
-from dicomhub.dicom.walk import BEGIN_ITEM, BULK, END, SEQUENCE, VALUE, walk
+from dicomhub.dicom.structure import Container
+from dicomhub.dicom.walk import BULK, NESTING, SEQUENCE, VALUE, walk
 from dicomhub.errors import NotFound, Refused
 
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
@@ -45,8 +45,7 @@ def rewrite(split: Split, values: Dataset, remove: Collection[int] = ()) -> Spli
         When a text cannot be written in the instance's Specific Character Set (0008,0005).
     """
     split = split.view or split
-    prologue = read_prologue(split.header)
-    assert isinstance(prologue, Prologue)
+    prologue = prologue_of(split.header)
     spans = list(top_level(split, prologue))
     encodings = _character_set(split, values)
     _check_text(values, encodings)
@@ -77,16 +76,15 @@ def rewrite(split: Split, values: Dataset, remove: Collection[int] = ()) -> Spli
 def top_level(split: Split, prologue: Prologue) -> Iterator[Span]:
     """The top-level elements of a split instance, in the order of the file."""
     header = split.header
-    box = Container(False, False, prologue.dataset_offset, ENDLESS, prologue.implicit, prologue.little)
     depth, found, index = 0, [], 0
-    for kind, tag, _, begin, _ in walk(header, box, split.segments):
+    for kind, tag, _, begin, _ in walk(header, Container.of_data_set(prologue), split.segments):
         if kind == BULK:
             index = begin + 1
         if depth == 0 and kind in (VALUE, BULK, SEQUENCE):
             value_at = split.segments[begin].header_offset if kind == BULK else begin
             first = begin if kind == BULK else index
             found.append((int(tag, 16), _element_start(header, tag, value_at, prologue.little), first))
-        depth += (kind in (SEQUENCE, BEGIN_ITEM)) - (kind == END)
+        depth += NESTING[kind]
     ends = [start for _, start, _ in found[1:]] + [len(header)]
     lasts = [first for _, _, first in found[1:]] + [len(split.segments)]
     for (tag_number, start, first), stop, last in zip(found, ends, lasts, strict=True):

@@ -8,7 +8,7 @@ sequences in UN are little endian whatever surrounds them (PS3.5 6.2.2).
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Final, Self
 
 from dicomhub.dicom.elements import (
     DELIMITER,
@@ -19,6 +19,7 @@ from dicomhub.dicom.elements import (
     describe_explicit,
     describe_implicit,
 )
+from dicomhub.dicom.file_meta import Prologue
 from dicomhub.errors import NotDicom
 
 MAX_DEPTH: Final = 64
@@ -59,6 +60,11 @@ class Container:
         self.limit = limit
         self.implicit = implicit
         self.little = little
+
+    @classmethod
+    def of_data_set(cls, prologue: Prologue) -> Self:
+        """The data set behind a prologue."""
+        return cls(False, False, prologue.dataset_offset, ENDLESS, prologue.implicit, prologue.little)
 
 
 class Structure:

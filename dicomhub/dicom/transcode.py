@@ -18,7 +18,9 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from dicomhub.dicom.media_types import EXPLICIT_VR_BIG_ENDIAN, NATIVE
+from dicomhub.dicom.file_meta import EXPLICIT_VR_BIG_ENDIAN
+from dicomhub.dicom.frames import FLOAT_BITS, samples_of_frame
+from dicomhub.dicom.media_types import NATIVE
 from dicomhub.errors import NotAcceptable
 
 Array = NDArray[Any]
@@ -57,10 +59,8 @@ class PixelDescription:
 
     @property
     def samples(self) -> int:
-        """Sample values stored for one frame; 4:2:2 formats store two chrominance samples for two pixels."""
-        if self.photometric_interpretation in ("YBR_FULL_422", "YBR_PARTIAL_422") and self.samples_per_pixel == 3:
-            return self.rows * self.columns * 2
-        return self.rows * self.columns * self.samples_per_pixel
+        """Sample values stored for one frame."""
+        return samples_of_frame(self.rows, self.columns, self.samples_per_pixel, self.photometric_interpretation)
 
     @property
     def frame_bits(self) -> int:
@@ -95,18 +95,17 @@ def describe(attributes: Mapping[str, Any]) -> PixelDescription:
         return values[0]
 
     bits_allocated = value("00280100", 0)
-    float_bits = {"7FE00008": 32, "7FE00009": 64}
-    is_float = next((bits for tag, bits in float_bits.items() if tag in attributes), 0)
+    float_bits = next((bits for tag, bits in FLOAT_BITS.items() if tag in attributes), 0)
     description = PixelDescription(
         rows=int(value("00280010", 0)),
         columns=int(value("00280011", 0)),
         samples_per_pixel=int(value("00280002", 1)),
-        bits_allocated=int(is_float or bits_allocated),
-        bits_stored=int(is_float or value("00280101", bits_allocated)),
+        bits_allocated=int(float_bits or bits_allocated),
+        bits_stored=int(float_bits or value("00280101", bits_allocated)),
         is_signed=bool(value("00280103", 0)),
         photometric_interpretation=str(value("00280004", "MONOCHROME2")).strip(),
         planar_configuration=int(value("00280006", 0)),
-        is_float=bool(is_float),
+        is_float=bool(float_bits),
         vr=str(attributes.get("7FE00010", {}).get("vr", "OW")),
     )
     if not description.frame_bits or description.bits_allocated not in (1, 8, 16, 32, 64):

@@ -19,6 +19,9 @@ BEGIN_ITEM: Final = 3
 """``(BEGIN_ITEM, "", "", start, 1 if little endian else 0)``; elements follow, then `END`."""
 END: Final = 4
 
+NESTING: Final = (0, 0, 1, 1, -1)
+"""By event: levels that it goes down."""
+
 Event = tuple[int, str, str, int, int]
 _END: Event = (END, "", "", 0, 0)
 
@@ -35,6 +38,15 @@ def walk(header: bytes, box: Container, segments: Sequence[Segment] = ()) -> Ite
         When sequences nest deeper than `MAX_DEPTH`.
     """
     return _Walk(header, box, segments).events()
+
+
+def skip(events: Iterator[Event]) -> None:
+    """Pass by the rest of the sequence or item whose beginning was the last event."""
+    depth = 1
+    for kind, *_ in events:
+        depth += NESTING[kind]
+        if not depth:
+            return
 
 
 class _Walk:

@@ -17,7 +17,8 @@ from pydicom.charset import convert_encodings, default_encoding, encode_string, 
 from pydicom.uid import UID
 from pydicom.valuerep import PersonName
 
-from dicomhub.dicom.elements import LONG_VRS
+from dicomhub.dicom.elements import explicit_head, fitting_vr
+from dicomhub.dicom.names import person_name_text
 
 Attributes = Mapping[str, Any]
 """DICOM JSON of one data set (PS3.18 F.2)."""
@@ -31,8 +32,6 @@ _NUMBERS = {"FD": "d", "FL": "f", "SL": "l", "SS": "h", "SV": "q", "UL": "L", "U
 _DECIMAL_STRING_MAX = 16
 _LOCAL_TEXT = frozenset({"LO", "LT", "SH", "ST", "UC", "UT"})
 """VRs of text in the data set's character set; PN is the other one (PS3.5 6.1.2.3)."""
-
-_NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 
 
 class Writer:
@@ -77,14 +76,9 @@ class Writer:
     def _element(self, tag: int, element: Mapping[str, Any], encode: Encode) -> bytes:
         vr: str = element["vr"]
         value = self._value(vr, element, encode)
-        head = struct.pack(self._order + "HH", tag >> 16, tag & 0xFFFF)
         if self._is_implicit:
-            return head + struct.pack(self._order + "L", len(value)) + value
-        if vr.encode() in LONG_VRS:
-            return head + vr.encode() + struct.pack(self._order + "HL", 0, len(value)) + value
-        if len(value) > 0xFFFF:  # PS3.5 6.2.2: what its VR cannot hold is written as UN
-            return head + b"UN" + struct.pack(self._order + "HL", 0, len(value)) + value
-        return head + vr.encode() + struct.pack(self._order + "H", len(value)) + value
+            return struct.pack(self._order + "HHL", tag >> 16, tag & 0xFFFF, len(value)) + value
+        return explicit_head(tag, fitting_vr(vr, len(value)).encode(), len(value), self._order) + value
 
     def _value(self, vr: str, element: Mapping[str, Any], encode: Encode) -> bytes:
         values = element.get("Value") or ()
@@ -148,7 +142,7 @@ def _part(vr: str, value: Any) -> str:
     if value is None:
         return ""
     if vr == "PN":
-        return "=".join(value.get(group, "") for group in _NAME_GROUPS).rstrip("=")
+        return person_name_text(value)
     if vr == "DS" and isinstance(value, float):
         return _decimal_string(value)
     return str(value)

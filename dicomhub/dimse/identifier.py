@@ -14,6 +14,7 @@ from dicomhub.dicom.json_model import header_to_dict
 from dicomhub.dicom.levels import DEPTH, TIMEZONE_OFFSET_FROM_UTC, Attributes, level_of
 from dicomhub.dicom.matching import Match, Query, SequenceMatch, Universal, parse_criterion
 from dicomhub.dicom.model import Level
+from dicomhub.dicom.names import person_name_text
 from dicomhub.dicom.part10 import Splitter, make_file_meta
 from dicomhub.dicom.private import creator_tag, find_tag, is_private, is_private_creator
 from dicomhub.dimse.contexts import PATIENT_ROOT_FIND, STUDY_ROOT_FIND
@@ -185,8 +186,7 @@ def _texts(element: Mapping[str, Any]) -> list[str]:
 
 def _text_of(value: Any) -> str:
     if isinstance(value, dict):
-        groups = (value.get(group, "") for group in ("Alphabetic", "Ideographic", "Phonetic"))
-        return "=".join(groups).rstrip("=")
+        return person_name_text(value)
     return "" if value is None else str(value)
 
 

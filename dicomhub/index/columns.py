@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from dicomhub.dicom.names import normalise_person_name
+from dicomhub.dicom import matcher
+from dicomhub.dicom.criteria import normalise_date, normalise_time
+from dicomhub.dicom.names import COMPONENT_GROUPS, normalise_person_name
 
 Attributes = Mapping[str, Any]
 """A DICOM JSON object: ``{"00100020": {"vr": "LO", "Value": ["4711"]}}``."""
@@ -17,7 +19,7 @@ def clean(value: str) -> str | None:
     """Text as both databases take it, without padding (PS3.5 6.2); None when nothing is left."""
     if not value.isascii():
         value = value.encode("utf-8", "replace").decode()  # lone surrogates of broken character sets
-    return value.replace("\0", "").strip(" ") or None
+    return matcher.clean(value) or None
 
 
 def text(value: Any) -> str | None:
@@ -28,13 +30,13 @@ def text(value: Any) -> str | None:
 def date(value: Any) -> str | None:
     """``YYYYMMDD``; the ACR-NEMA form ``YYYY.MM.DD`` loses its periods (PS3.5 6.2, note to DA)."""
     found = text(value)
-    return found.replace(".", "") or None if found else None
+    return normalise_date(found) or None if found else None
 
 
 def time(value: Any) -> str | None:
     """``HHMMSS.FFFFFF`` or a prefix; the ACR-NEMA form ``HH:MM:SS`` loses its colons (PS3.5 6.2, note to TM)."""
     found = text(value)
-    return found.replace(":", "") or None if found else None
+    return normalise_time(found) or None if found else None
 
 
 def integer(value: Any) -> int | None:
@@ -56,10 +58,8 @@ def _person_name(group: str) -> Convert:
 
 
 def _person_names(column: str, tag: str) -> tuple[tuple[str, str, Convert], ...]:
-    return tuple((f"{column}_{group.lower()}", tag, _person_name(group)) for group in _GROUPS)
+    return tuple((f"{column}_{group.lower()}", tag, _person_name(group)) for group in COMPONENT_GROUPS)
 
-
-_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 
 STUDY_COLUMNS: tuple[tuple[str, str, Convert], ...] = (
     ("patient_id", "00100020", text),

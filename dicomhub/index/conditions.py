@@ -31,7 +31,7 @@ from dicomhub.dicom.criteria import (
     parse_number,
 )
 from dicomhub.dicom.matcher import name_criteria
-from dicomhub.dicom.names import normalise_person_name
+from dicomhub.dicom.names import COMPONENT_GROUPS, normalise_person_name
 from dicomhub.index import columns
 from dicomhub.index.schema import series, study, version
 
@@ -257,9 +257,10 @@ _REQUEST_COLUMNS: Mapping[int, Column[Any]] = {
     0x00400009: series.c.scheduled_procedure_step_id,
     0x00401001: series.c.requested_procedure_id,
 }
+_GROUPS = [group.lower() for group in COMPONENT_GROUPS]
 _NAMES: Mapping[int, Sequence[_Column]] = {
-    0x00100010: [study.c[f"patient_name_{group}"] for group in ("alphabetic", "ideographic", "phonetic")],
-    0x00080090: [study.c[f"referring_physician_name_{group}"] for group in ("alphabetic", "ideographic", "phonetic")],
+    0x00100010: [study.c[f"patient_name_{group}"] for group in _GROUPS],
+    0x00080090: [study.c[f"referring_physician_name_{group}"] for group in _GROUPS],
 }
 _KINDS: Mapping[Any, Terms] = {
     columns.text: _text,

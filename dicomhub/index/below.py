@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import orjson
 import zstandard
-from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, Table, and_, exists, select, tuple_
+from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, Table, exists, select, tuple_
 
 from dicomhub.dicom.levels import Attributes
 from dicomhub.dicom.matching import compile_matches
@@ -54,7 +54,7 @@ class Probe:
             known = self._known(below)
             if self._plan.needs_metadata_below:
                 if below.metadata is None:
-                    undecided.append(_ref(below))
+                    undecided.append(rows.ref(below))
                     if len(undecided) == UNDECIDED_MAX:
                         break
                     continue
@@ -67,15 +67,7 @@ class Probe:
         order = [self._table.c.series_instance_uid]
         if self._table is version:
             order.append(version.c.sop_instance_uid)
-        statement = self._statement(row).order_by(*order).limit(PROBE_ROWS)
-        after: tuple[Any, ...] | None = None
-        while True:
-            page = statement if after is None else statement.where(tuple_(*order) > after)
-            found = self._conn.execute(page).all()
-            yield from found
-            if len(found) < PROBE_ROWS:
-                return
-            after = tuple(found[-1]._mapping[column.name] for column in order)
+        return rows.in_pages(self._conn, self._statement(row), order, PROBE_ROWS)
 
     def _statement(self, row: Row[Any]) -> Select[Any]:
         mine = [row._mapping[column.name] for column in _identity(self._table, self._plan)]
@@ -124,8 +116,7 @@ def _source(plan: Plan) -> FromClause:
     table = _table(plan)
     if table is series or not _needs_series(plan):
         return table
-    same_study = series.c.study_instance_uid == version.c.study_instance_uid
-    return version.join(series, and_(same_study, series.c.series_instance_uid == version.c.series_instance_uid))
+    return version.join(series, rows.IN_SERIES)
 
 
 def _clauses(plan: Plan, dialect: str, *, leads: bool) -> Iterator[ColumnElement[bool]]:
@@ -134,7 +125,3 @@ def _clauses(plan: Plan, dialect: str, *, leads: bool) -> Iterator[ColumnElement
         yield version.c.valid_to.is_(None)
     for match in plan.below:
         yield condition(match, dialect, table, leads=leads).clause
-
-
-def _ref(row: Row[Any]) -> InstanceRef:
-    return InstanceRef(row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid)

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, and_, exists, func, literal, or_, select
 
 from dicomhub.dicom.model import InstanceRef
 from dicomhub.index.records import BlobRow
+from dicomhub.index.rows import ref
 from dicomhub.index.schema import blob, change, sequence_counter, series, study, version, version_blob
 
 
@@ -36,7 +37,7 @@ def versions(conn: Connection, after: int, limit: int) -> list[VersionRow]:
     return [
         VersionRow(
             row.id,
-            InstanceRef(row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid),
+            ref(row),
             row.size,
             bytes(row.recipe),
             bytes(row.recipe_digest),

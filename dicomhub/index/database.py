@@ -8,7 +8,8 @@ locks or retries, and the change sequence is gapless and in the order of commits
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection, make_url
@@ -26,6 +27,8 @@ READ_TIMEOUT_S = 30.0
 """Seconds one read may take."""
 WRITE_TIMEOUT_S = 60.0
 """Seconds one write may wait and take."""
+CLOSE_TIMEOUT_S = 90.0
+"""Seconds the writer gets to finish when closing."""
 WRITE_QUEUE_MAX = 1024
 """Writes that may wait in one process; further callers wait for a place."""
 
@@ -123,6 +126,23 @@ def sqlite_file(url: URL) -> str:
     if not url.database or ":memory:" in url.database or url.database.startswith("file:"):
         raise ConfigurationError("database_url: sqlite needs a file, sqlite:///folder/index.sqlite")
     return url.database
+
+
+@contextmanager
+def described() -> Iterator[None]:
+    """Raise errors of a driver as ours, see `describe`."""
+    try:
+        yield
+    except Exception as error:
+        ours = describe(error)
+        if ours is error:
+            raise
+        raise ours from error
+
+
+def probe(conn: Connection) -> None:
+    """See whether the database answers and has our tables."""
+    conn.exec_driver_sql("SELECT 1 FROM sequence_counter").first()
 
 
 def describe(error: BaseException) -> BaseException:

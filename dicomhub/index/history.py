@@ -6,9 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, insert, select, update
 
-from dicomhub.dicom.model import InstanceRef, Target
+from dicomhub.dicom.model import Target
 from dicomhub.events import Action, Actor, Change, Peer, Source
+from dicomhub.index.locate import is_in
 from dicomhub.index.records import Cursor
+from dicomhub.index.rows import ref
 from dicomhub.index.schema import change, plugin_cursor, sequence_counter
 
 _CHANGES = (
@@ -37,12 +39,8 @@ def changes(conn: Connection, after: int, limit: int) -> list[Change]:
 
 def changes_of(conn: Connection, target: Target, after: int, limit: int) -> list[Change]:
     """The same, of one study, series or instance."""
-    conditions = [change.c.study_instance_uid == target.study, change.c.sequence > after]
-    if target.series is not None:
-        conditions.append(change.c.series_instance_uid == target.series)
-    if target.instance is not None:
-        conditions.append(change.c.sop_instance_uid == target.instance)
-    found = conn.execute(select(change).where(and_(*conditions)).order_by(change.c.sequence).limit(limit))
+    later = and_(is_in(target, change), change.c.sequence > after)
+    found = conn.execute(select(change).where(later).order_by(change.c.sequence).limit(limit))
     return [_change(row) for row in found]
 
 
@@ -51,7 +49,7 @@ def _change(row: Any) -> Change:
     return Change(
         sequence=row.sequence,
         action=Action(row.action),
-        ref=InstanceRef(row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid),
+        ref=ref(row),
         version=row.version_id,
         previous_version=row.previous_version_id,
         at=row.at,

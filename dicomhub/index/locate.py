@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, or_, select, tuple_
 
 from dicomhub.dicom.model import InstanceRef, Target
 from dicomhub.index.records import BlobRow, Located, MetadataRow
@@ -40,24 +40,31 @@ def is_current(snapshot: int | None) -> ColumnElement[bool]:
     return and_(version.c.valid_from <= snapshot, or_(version.c.valid_to.is_(None), version.c.valid_to > snapshot))
 
 
-def is_in(target: Target) -> ColumnElement[bool]:
-    """The versions that belong to a target resource."""
-    conditions = [version.c.study_instance_uid == target.study]
+def is_in(target: Target, table: Table = version) -> ColumnElement[bool]:
+    """The versions, or rows of another table with the three UIDs, that belong to a target resource."""
+    conditions = [table.c.study_instance_uid == target.study]
     if target.series is not None:
-        conditions.append(version.c.series_instance_uid == target.series)
+        conditions.append(table.c.series_instance_uid == target.series)
     if target.instance is not None:
-        conditions.append(version.c.sop_instance_uid == target.instance)
+        conditions.append(table.c.sop_instance_uid == target.instance)
     return and_(*conditions)
 
 
-_INSTANCE = select(*_LOCATED).where(
-    and_(
-        version.c.study_instance_uid == bindparam("study"),
-        version.c.series_instance_uid == bindparam("series"),
-        version.c.sop_instance_uid == bindparam("instance"),
-        version.c.valid_to.is_(None),
-    )
+IS_HEAD_OF_INSTANCE = and_(
+    version.c.study_instance_uid == bindparam("study"),
+    version.c.series_instance_uid == bindparam("series"),
+    version.c.sop_instance_uid == bindparam("instance"),
+    version.c.valid_to.is_(None),
 )
+"""The current version of the instance of the parameters that `names` makes."""
+
+
+def names(ref: InstanceRef) -> dict[str, str]:
+    """Parameters of `IS_HEAD_OF_INSTANCE`."""
+    return {"study": ref.study, "series": ref.series, "instance": ref.instance}
+
+
+_INSTANCE = select(*_LOCATED).where(IS_HEAD_OF_INSTANCE)
 _METADATA_OF = select(version.c.metadata).where(version.c.id == bindparam("version_id"))
 _BLOB = select(blobs.c.digest, blobs.c.size, blobs.c.encoding, blobs.c.data).where(blobs.c.digest == bindparam("of"))
 
@@ -65,7 +72,7 @@ _BLOB = select(blobs.c.digest, blobs.c.size, blobs.c.encoding, blobs.c.data).whe
 def instance(conn: Connection, ref: InstanceRef, snapshot: int | None = None) -> Located | None:
     """One instance at the head, or as of change ``snapshot``."""
     if snapshot is None:
-        row = conn.execute(_INSTANCE, {"study": ref.study, "series": ref.series, "instance": ref.instance}).first()
+        row = conn.execute(_INSTANCE, names(ref)).first()
     else:
         target = Target(ref.study, ref.series, ref.instance)
         row = conn.execute(select(*_LOCATED).where(and_(is_in(target), is_current(snapshot)))).first()

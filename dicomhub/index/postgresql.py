@@ -13,8 +13,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from dicomhub.errors import Unavailable
-from dicomhub.index.database import READ_TIMEOUT_S, WRITE_QUEUE_MAX, WRITE_TIMEOUT_S, describe
-from dicomhub.index.group_commit import BATCH_MAX, Finished, Waiting, must_roll_back, run_batch
+from dicomhub.index import group_commit
+from dicomhub.index.database import CLOSE_TIMEOUT_S, READ_TIMEOUT_S, WRITE_TIMEOUT_S, described, probe
+from dicomhub.index.group_commit import Finished, Waiting, WriteQueue, must_roll_back, run_batch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,8 +24,6 @@ CONNECT_TIMEOUT_S = 10.0
 """Seconds one connection may take to be made."""
 READ_CONNECTIONS = 8
 """Reading connections of one process; there is one more, for the writer."""
-CLOSE_TIMEOUT_S = 90.0
-"""Seconds the writer gets to finish when closing."""
 WRITE_LOCK = 0x6469636F6D687562
 """Key of the advisory lock that makes writes follow one another ("dicomhub"); one per database."""
 
@@ -33,9 +32,8 @@ class PostgreSQLDatabase:
     """A `dicomhub.index.database.Database` on a PostgreSQL server, which any number of processes share."""
 
     def __init__(self, url: URL) -> None:
-        self._places = asyncio.Semaphore(WRITE_QUEUE_MAX)
         self._waiting: asyncio.Queue[Waiting | None] = asyncio.Queue()
-        self._closed = False
+        self._writes = WriteQueue(self._waiting)
         self._writing = create_engine(url, 1, WRITE_TIMEOUT_S)
         reading = create_engine(url, READ_CONNECTIONS, READ_TIMEOUT_S, default_transaction_read_only="on")
         self._reading = reading.execution_options(isolation_level="REPEATABLE READ")
@@ -47,7 +45,7 @@ class PostgreSQLDatabase:
         """Connect and start the writer task."""
         database = cls(url)
         try:
-            await database.read(_probe)
+            await database.read(probe)
         except BaseException:
             await database._dispose()
             raise
@@ -63,37 +61,24 @@ class PostgreSQLDatabase:
         return await self._read(self._reading_now, lambda conn: fn(conn, *args, **kwargs))
 
     async def _read(self, engine: AsyncEngine, call: Callable[[Connection], T]) -> T:
-        self._check_open()
-        try:
-            async with asyncio.timeout(READ_TIMEOUT_S):
-                return await _read_once_more(engine, call)
-        except TimeoutError as error:
-            raise Unavailable(f"the database did not answer in {READ_TIMEOUT_S:.0f} s") from error
-        except Exception as error:
-            described = describe(error)
-            if described is error:
-                raise
-            raise described from error
+        self._writes.check_open()
+        with described():
+            try:
+                async with asyncio.timeout(READ_TIMEOUT_S):
+                    return await _read_once_more(engine, call)
+            except TimeoutError as error:
+                raise Unavailable(f"the database did not answer in {READ_TIMEOUT_S:.0f} s") from error
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See `dicomhub.index.database.Database.write`."""
-        self._check_open()
-        try:
-            async with asyncio.timeout(WRITE_TIMEOUT_S), self._places:
-                self._check_open()
-                waiting = Waiting(lambda conn: fn(conn, *args, **kwargs), asyncio.get_running_loop().create_future())
-                self._waiting.put_nowait(waiting)
-                result: T = await waiting.future
-                return result
-        except TimeoutError as error:
-            raise Unavailable(f"the database did not take a change in {WRITE_TIMEOUT_S:.0f} s") from error
+        result: T = await self._writes.write(lambda conn: fn(conn, *args, **kwargs))
+        return result
 
     async def close(self) -> None:
         """See `dicomhub.index.database.Database.close`."""
-        if self._closed:
+        if self._writes.is_closed:
             return
-        self._closed = True
-        self._waiting.put_nowait(None)
+        self._writes.close()
         if self._task is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._task, CLOSE_TIMEOUT_S)
@@ -103,39 +88,21 @@ class PostgreSQLDatabase:
         await self._writing.dispose()
         await self._reading.dispose()
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise Unavailable("the database is closed")
-
     # ---- the writer task
 
     async def _write_forever(self) -> None:
-        while (batch := await self._take()) is not None:
+        while (batch := self._writes.batch(await self._waiting.get())) is not None:
             while batch:
                 finished, batch = await self._commit(batch)
                 for one in finished:
                     one.resolve()
 
-    async def _take(self) -> Sequence[Waiting] | None:
-        first = await self._waiting.get()
-        if first is None:
-            return None
-        batch = [first]
-        while len(batch) < BATCH_MAX and not self._waiting.empty():
-            following = self._waiting.get_nowait()
-            if following is None:
-                self._waiting.put_nowait(None)  # seen again after this batch
-                break
-            batch.append(following)
-        return batch
-
     async def _commit(self, batch: Sequence[Waiting]) -> tuple[list[Finished], Sequence[Waiting]]:
         try:
             finished, rest = await self._transaction_once_more(batch)
         except Exception as error:
-            return [Finished(waiting, error=describe(error)) for waiting in batch], ()
-        for one in finished:
-            one.error = describe(one.error) if one.error is not None else None
+            return group_commit.failed(batch, error), ()
+        group_commit.described(finished)
         return finished, rest
 
     async def _transaction_once_more(self, batch: Sequence[Waiting]) -> tuple[list[Finished], Sequence[Waiting]]:
@@ -169,10 +136,6 @@ def _run_in_turn(conn: Connection, batch: Sequence[Waiting]) -> tuple[list[Finis
     """Queue for the right to write (first come, first served), which ends with the transaction; then run the batch."""
     conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
     return run_batch(conn, batch)
-
-
-def _probe(conn: Connection) -> None:
-    conn.exec_driver_sql("SELECT 1 FROM sequence_counter").first()
 
 
 def create_engine(url: URL, connections: int, statement_timeout_s: float, **settings: str) -> AsyncEngine:

@@ -61,7 +61,7 @@ class Reader:
         known = self._known(row)
         if self._plan.needs_metadata:
             if row.metadata is None:
-                return Undecided(known, (_ref(row),), {})
+                return Undecided(known, (rows.ref(row),), {})
             text = self._unpack(row.metadata)
             self.bytes_read += len(text)
             known = rows.complete(known, orjson.loads(text))
@@ -110,7 +110,3 @@ def _patient_counts(conn: Connection, row: Row[Any]) -> Attributes:
     sums = (study.c.number_of_study_related_series, study.c.number_of_study_related_instances)
     counted = conn.execute(select(func.count(), *(func.sum(column) for column in sums)).where(*same)).one()
     return rows.patient_counts(*(int(number) for number in counted))
-
-
-def _ref(row: Row[Any]) -> InstanceRef:
-    return InstanceRef(row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid)

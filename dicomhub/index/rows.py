@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
 import orjson
-from sqlalchemy import Row
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, tuple_
 
 from dicomhub.dicom.levels import Attributes, level_of
-from dicomhub.dicom.model import Level
+from dicomhub.dicom.model import InstanceRef, Level
 from dicomhub.index.columns import each
 from dicomhub.index.schema import series, study, version
 
@@ -35,8 +36,31 @@ INSTANCE_COLUMNS = (
     version.c.attributes.label("instance_attributes"),
 )
 
+IN_SERIES = and_(
+    series.c.study_instance_uid == version.c.study_instance_uid,
+    series.c.series_instance_uid == version.c.series_instance_uid,
+)
+"""A version belongs to a series."""
+
 _ONLINE = {"vr": "CS", "Value": ["ONLINE"]}
 """Instance Availability (0008,0056), PS3.3 C.4.23.1.1: everything is at hand."""
+
+
+def ref(row: Row[Any]) -> InstanceRef:
+    """The instance of a row with the three UIDs."""
+    return InstanceRef(row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid)
+
+
+def in_pages(conn: Connection, statement: Select[Any], order: Sequence[ColumnElement[Any]], size: int) -> Iterator[Any]:
+    """All rows of ``statement`` by ``order``, ``size`` at a time; the columns of the order come last in them."""
+    statement = statement.add_columns(*order).order_by(*order).limit(size)
+    page = statement
+    while True:
+        found = conn.execute(page).all()
+        yield from found
+        if len(found) < size:
+            return
+        page = statement.where(tuple_(*order) > tuple(found[-1])[-len(order) :])
 
 
 def study_attributes(row: Row[Any]) -> Attributes:

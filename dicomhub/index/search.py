@@ -210,8 +210,7 @@ def _source(plan: Plan) -> FromClause:
     needed = plan.parents | row_levels(match.path[0] for match in plan.own)
     source: FromClause = _TABLES[plan.row_level]
     if plan.row_level is Level.INSTANCE and Level.SERIES in needed:
-        same_study = series.c.study_instance_uid == version.c.study_instance_uid
-        source = source.join(series, and_(same_study, series.c.series_instance_uid == version.c.series_instance_uid))
+        source = source.join(series, rows.IN_SERIES)
     if plan.row_level is not Level.STUDY and Level.STUDY in needed:
         uid = _TABLES[plan.row_level].c.study_instance_uid
         source = source.join(study, study.c.study_instance_uid == uid)

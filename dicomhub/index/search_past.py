@@ -104,7 +104,7 @@ class _Past:
             known = known | rows.instance_attributes(row)
             if plan.needs_metadata:
                 if row.metadata is None:
-                    return Undecided(known, (_ref(row),), {})
+                    return Undecided(known, (rows.ref(row),), {})
                 known = rows.complete(known, self._metadata(row))
         if not self._holds(known):
             return None
@@ -122,7 +122,7 @@ class _Past:
             all_known |= rows.instance_attributes(below)
             if self._plan.needs_metadata_below:
                 if below.metadata is None:
-                    undecided.append(_ref(below))
+                    undecided.append(rows.ref(below))
                     continue
                 all_known = rows.complete(all_known, self._metadata(below))
             if self._holds_below(all_known):
@@ -132,16 +132,8 @@ class _Past:
     def _versions(self, columns: _Columns, within: tuple[str, ...], order: _Columns) -> Iterator[Row[Any]]:
         """Versions of a study or series that were current."""
         same = and_(*(column == uid for column, uid in zip(_UIDS, within, strict=False)))
-        statement: Select[Any] = select(*columns, *order)
-        statement = statement.where(is_current(self._snapshot), same).order_by(*order).limit(VERSIONS)
-        after: tuple[Any, ...] | None = None
-        while True:
-            page = statement if after is None else statement.where(tuple_(*order) > after)
-            found = self._conn.execute(page).all()
-            yield from found
-            if len(found) < VERSIONS:
-                return
-            after = tuple(found[-1])[-len(order) :]
+        statement: Select[Any] = select(*columns).where(is_current(self._snapshot), same)
+        return rows.in_pages(self._conn, statement, order, VERSIONS)
 
     def _metadata(self, row: Row[Any]) -> Attributes:
         text = self._unpack(row.metadata)
@@ -201,7 +193,3 @@ class _Past:
             if row.parent_attributes != packed:  # most bring the same
                 packed, parents = row.parent_attributes, orjson.loads(self._unpack(row.parent_attributes))
             yield row, parents
-
-
-def _ref(row: Row[Any]) -> InstanceRef:
-    return InstanceRef(row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid)

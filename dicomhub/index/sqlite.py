@@ -17,9 +17,9 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool
 
-from dicomhub.errors import Unavailable
-from dicomhub.index.database import READ_TIMEOUT_S, WRITE_QUEUE_MAX, WRITE_TIMEOUT_S, describe
-from dicomhub.index.group_commit import BATCH_MAX, Finished, Waiting, must_roll_back, run_batch
+from dicomhub.index import group_commit
+from dicomhub.index.database import CLOSE_TIMEOUT_S, READ_TIMEOUT_S, described, probe
+from dicomhub.index.group_commit import Finished, Waiting, WriteQueue, must_roll_back, run_batch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,8 +28,6 @@ READERS = 4
 """Reading threads of one process."""
 BUSY_TIMEOUT_S = 30.0
 """Seconds to wait for a lock of the file that our own turn-taking does not know of (a backup, the sqlite3 tool)."""
-CLOSE_TIMEOUT_S = 90.0
-"""Seconds the writer gets to finish when closing."""
 
 
 class SQLiteDatabase:
@@ -38,9 +36,8 @@ class SQLiteDatabase:
     def __init__(self, path: str) -> None:
         self._path = path
         self._loop = asyncio.get_running_loop()
-        self._places = asyncio.Semaphore(WRITE_QUEUE_MAX)
         self._waiting: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
-        self._closed = False
+        self._writes = WriteQueue(self._waiting)
         self._engine = writing_engine(path)
         self._readers = _Readers(path)
         self._thread = threading.Thread(target=self._write_forever, name="index-writer", daemon=True)
@@ -50,17 +47,17 @@ class SQLiteDatabase:
         """Open the file and start the threads."""
         database = cls(path)
         try:
-            await database.read(_probe)
+            await database.read(probe)
         except BaseException:
             await asyncio.to_thread(database._readers.close)
             raise
         database._thread.start()
-        await database.write(_probe)
+        await database.write(probe)
         return database
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See `dicomhub.index.database.Database.read`."""
-        self._check_open()
+        self._writes.check_open()
         return await self._loop.run_in_executor(
             self._readers.threads, self._readers.run, lambda conn: fn(conn, *args, **kwargs)
         )
@@ -71,41 +68,28 @@ class SQLiteDatabase:
         A row by its key takes 50 us here and 170 us by way of a thread; more when the loop is busy, because a thread
         that has waited for the file must then wait for the interpreter.
         """
-        self._check_open()
+        self._writes.check_open()
         return self._readers.run(lambda conn: fn(conn, *args, **kwargs))
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See `dicomhub.index.database.Database.write`."""
-        self._check_open()
-        try:
-            async with asyncio.timeout(WRITE_TIMEOUT_S), self._places:
-                self._check_open()
-                waiting = Waiting(lambda conn: fn(conn, *args, **kwargs), self._loop.create_future())
-                self._waiting.put(waiting)
-                result: T = await waiting.future
-                return result
-        except TimeoutError as error:
-            raise Unavailable(f"the database did not take a change in {WRITE_TIMEOUT_S:.0f} s") from error
+        result: T = await self._writes.write(lambda conn: fn(conn, *args, **kwargs))
+        return result
 
     async def close(self) -> None:
         """See `dicomhub.index.database.Database.close`."""
-        if self._closed:
+        if self._writes.is_closed:
             return
-        self._closed = True
-        self._waiting.put(None)
+        self._writes.close()
         await asyncio.to_thread(self._thread.join, CLOSE_TIMEOUT_S)
         await asyncio.to_thread(self._readers.close)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise Unavailable("the database is closed")
 
     # ---- the writer thread
 
     def _write_forever(self) -> None:
         try:
             with Turn(self._path) as turn, self._engine.connect() as conn:
-                while (batch := self._take()) is not None:
+                while (batch := self._writes.batch(self._waiting.get())) is not None:
                     while batch:
                         finished, batch = self._commit(conn, turn, batch)
                         self._tell(finished)
@@ -116,25 +100,10 @@ class SQLiteDatabase:
 
     def _give_up(self, error: Exception) -> None:
         """The file cannot be opened: tell everybody who waits, and let nobody wait any more."""
-        self._closed = True
+        self._writes.is_closed = True
         with suppress(queue.Empty):
             while (waiting := self._waiting.get(timeout=1.0)) is not None:
-                self._tell([Finished(waiting, error=describe(error))])
-
-    def _take(self) -> Sequence[Waiting] | None:
-        """Everything that waits now, at least one; None at the end."""
-        first = self._waiting.get()
-        if first is None:
-            return None
-        batch = [first]
-        with suppress(queue.Empty):
-            while len(batch) < BATCH_MAX:
-                following = self._waiting.get_nowait()
-                if following is None:
-                    self._waiting.put(None)  # seen again after this batch
-                    break
-                batch.append(following)
-        return batch
+                self._tell(group_commit.failed([waiting], error))
 
     def _commit(
         self, conn: Connection, turn: Turn, batch: Sequence[Waiting]
@@ -145,9 +114,8 @@ class SQLiteDatabase:
                 if must_roll_back(finished):
                     transaction.rollback()
         except Exception as error:
-            return [Finished(waiting, error=describe(error)) for waiting in batch], ()
-        for one in finished:
-            one.error = describe(one.error) if one.error is not None else None
+            return group_commit.failed(batch, error), ()
+        group_commit.described(finished)
         return finished, rest
 
     def _tell(self, finished: list[Finished]) -> None:
@@ -158,10 +126,6 @@ class SQLiteDatabase:
 def _resolve(finished: list[Finished]) -> None:
     for one in finished:
         one.resolve()
-
-
-def _probe(conn: Connection) -> None:
-    conn.exec_driver_sql("SELECT 1 FROM sequence_counter").first()
 
 
 class Turn:
@@ -206,14 +170,8 @@ class _Readers:
 
     def run(self, fn: Callable[[Connection], T]) -> T:
         """Run ``fn`` on one consistent state."""
-        try:
-            with self._connection() as conn, conn.begin():
-                return fn(conn)
-        except Exception as error:
-            described = describe(error)
-            if described is error:
-                raise
-            raise described from error
+        with described(), self._connection() as conn, conn.begin():
+            return fn(conn)
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:

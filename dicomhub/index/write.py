@@ -9,12 +9,12 @@ from typing import Any
 
 import orjson
 import zstandard
-from sqlalchemy import Connection, RowMapping, and_, bindparam, insert, select, text, update
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, text, update
 
-from dicomhub.dicom.model import InstanceRef
 from dicomhub.events import Action, Change, Source
 from dicomhub.index import head
 from dicomhub.index.columns import clean, instance_columns
+from dicomhub.index.locate import IS_HEAD_OF_INSTANCE, names
 from dicomhub.index.records import InstanceRecord, Outcome
 from dicomhub.index.schema import change, sequence_counter, version
 
@@ -25,14 +25,7 @@ _HEAD = select(
     version.c.received_digest,
     version.c.transfer_syntax_uid,
     version.c.sop_class_uid,
-).where(
-    and_(
-        version.c.study_instance_uid == bindparam("study"),
-        version.c.series_instance_uid == bindparam("series"),
-        version.c.sop_instance_uid == bindparam("instance"),
-        version.c.valid_to.is_(None),
-    )
-)
+).where(IS_HEAD_OF_INSTANCE)
 
 _NEXT = (
     update(sequence_counter)
@@ -66,7 +59,7 @@ def commit(conn: Connection, record: InstanceRecord, source: Source, at: float) 
     at
         Seconds since the epoch, UTC.
     """
-    current = _head(conn, record.ref)
+    current = conn.execute(_HEAD, names(record.ref)).mappings().first()
     if current is not None and _is_same(current, record):
         return Outcome("duplicate", None, current["id"])
     sequence = take_numbers(conn, 1)
@@ -88,11 +81,6 @@ def commit(conn: Connection, record: InstanceRecord, source: Source, at: float) 
     )
     write_changes(conn, [made])
     return Outcome(made.action.value, made, sequence)
-
-
-def _head(conn: Connection, ref: InstanceRef) -> RowMapping | None:
-    names = {"study": ref.study, "series": ref.series, "instance": ref.instance}
-    return conn.execute(_HEAD, names).mappings().first()
 
 
 def _is_same(current: RowMapping, record: InstanceRecord) -> bool:

@@ -317,9 +317,9 @@ async def test_connections_that_the_server_closed_are_replaced(postgresql_databa
 
 @pytest.mark.postgresql
 async def test_writer_that_hangs_elsewhere_is_given_up_in_time(postgresql_database, monkeypatch, record, source):
-    from dicomhub.index import postgresql
+    from dicomhub.index import group_commit
 
-    monkeypatch.setattr(postgresql, "WRITE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(group_commit, "WRITE_TIMEOUT_S", 0.5)
     entered = asyncio.Event()
     loop = asyncio.get_running_loop()
 

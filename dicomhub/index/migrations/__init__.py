@@ -19,8 +19,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
-from dicomhub.errors import ConfigurationError, DicomHubError
-from dicomhub.index.database import describe, parse_url, sqlite_file
+from dicomhub.errors import ConfigurationError
+from dicomhub.index.database import described, parse_url, sqlite_file
 
 FOLDER = Path(__file__).parent
 
@@ -49,18 +49,11 @@ def migrate(database_url: str, plugins: Mapping[str, Path] | None = None) -> Non
     """
     url = parse_url(database_url)
     branches = {"": FOLDER / "versions"} | {_checked(name): path for name, path in (plugins or {}).items()}
-    try:
+    with described():
         if url.get_backend_name() == "sqlite":
             _migrate_sqlite(Path(sqlite_file(url)), branches)
         else:
             asyncio.run(_migrate_postgresql(url, branches))
-    except DicomHubError:
-        raise
-    except Exception as error:
-        described = describe(error)
-        if described is error:
-            raise
-        raise described from error
 
 
 def _checked(name: str) -> str:

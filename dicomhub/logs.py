@@ -45,7 +45,7 @@ def configure_logging(config: Config) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("pynetdicom", "pydicom", "aiobotocore", "botocore", "asyncio", "alembic"):
+    for noisy in ("pydicom", "aiobotocore", "botocore", "asyncio", "alembic"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
     logging.getLogger("aiohttp.server").addFilter(_without_noise)
     logging.getLogger("pynetdicom").setLevel(max(level, logging.ERROR))

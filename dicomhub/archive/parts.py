@@ -11,6 +11,7 @@ from dicomhub.archive import Archive
 from dicomhub.dicom.part10 import Recipe, decode_recipe
 from dicomhub.errors import Corrupt
 from dicomhub.index import locate
+from dicomhub.index.records import BlobRow
 from dicomhub.store import INLINE_MAX
 
 REMEMBERED = 1024
@@ -35,7 +36,7 @@ async def read_blob(archive: Archive, digest: bytes, size: int | None = None) ->
     """
     row = await archive.database.read_now(locate.blob, digest)
     if row is not None and row.data is not None:
-        return _unpack(row.data, row.encoding, row.size)
+        return unpack(row)
     size = size if size is not None else (row.size if row is not None else None)
     if size is None:
         raise Corrupt(f"blob {digest.hex()} is not in the index; run 'dicomhub verify'")
@@ -47,7 +48,7 @@ async def read_range(archive: Archive, digest: bytes, size: int, start: int, sto
     if size <= INLINE_MAX:
         row = await archive.database.read_now(locate.blob, digest)
         if row is not None and row.data is not None:
-            return _unpack(row.data, row.encoding, row.size)[start:stop]
+            return unpack(row)[start:stop]
     return await archive.store.read_range(digest, start, stop)
 
 
@@ -60,10 +61,18 @@ async def open_range(archive: Archive, digest: bytes, size: int, start: int, sto
         yield chunk
 
 
-def _unpack(data: bytes, encoding: str, size: int) -> bytes:
-    if encoding == "raw":
-        return data
+def unpack(row: BlobRow) -> bytes:
+    """The bytes of a blob that is kept inline.
+
+    Raises
+    ------
+    Corrupt
+        When they cannot be decompressed.
+    """
+    assert row.data is not None
+    if row.encoding == "raw":
+        return row.data
     try:
-        return zstandard.decompress(data, max_output_size=size)
+        return zstandard.decompress(row.data, max_output_size=row.size)
     except zstandard.ZstdError as error:
-        raise Corrupt(f"an inline blob of {size} bytes cannot be decompressed: {error}") from error
+        raise Corrupt(f"blob {row.digest.hex()} cannot be decompressed: {error}") from error

@@ -12,9 +12,8 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-import zstandard
-
 from dicomhub.archive import Archive
+from dicomhub.archive.parts import unpack
 from dicomhub.dicom.recipe import Recipe, decode_recipe
 from dicomhub.errors import Corrupt
 from dicomhub.index import check
@@ -72,7 +71,7 @@ async def verify(archive: Archive, *, quick: bool, progress: Callable[[Report], 
             if not await archive.database.read(wanted, [row.digest]):
                 continue  # it was swept just now
             bad.add(row.digest)
-            report.found(f"blob {row.digest.hex()} {error}")
+            report.found(error)
         if report.blobs % PAGE == 0:
             progress(report)
     async for version in _versions(archive):
@@ -110,16 +109,15 @@ async def _blob_error(archive: Archive, row: BlobRow, *, quick: bool) -> str | N
     digest = hashlib.sha256()
     if row.data is not None:
         try:
-            data = row.data if row.encoding == "raw" else zstandard.decompress(row.data, max_output_size=row.size)
-        except zstandard.ZstdError as error:
-            return f"cannot be decompressed: {error}"
-        digest.update(data)
+            digest.update(unpack(row))
+        except Corrupt as error:
+            return error.message
     else:
         size = await archive.store.stat(row.digest)
         if size is None:
-            return "is missing from the store"
+            return f"blob {row.digest.hex()} is missing from the store"
         if size != row.size:
-            return f"has {size} bytes instead of {row.size}"
+            return f"blob {row.digest.hex()} has {size} bytes instead of {row.size}"
         if quick:
             return None
         try:
@@ -127,7 +125,9 @@ async def _blob_error(archive: Archive, row: BlobRow, *, quick: bool) -> str | N
                 digest.update(chunk)
         except Corrupt as error:
             return error.message
-    return None if digest.digest() == row.digest else "does not have the digest that it is named by"
+    if digest.digest() != row.digest:
+        return f"blob {row.digest.hex()} does not have the digest that it is named by"
+    return None
 
 
 async def _version_errors(archive: Archive, version: VersionRow, bad: set[bytes]) -> list[str]:

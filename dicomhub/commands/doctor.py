@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ import typer
 
 from dicomhub import __version__, hooks
 from dicomhub.app import check, open_archive
+from dicomhub.commands.ports import probe
 from dicomhub.config import Config
 from dicomhub.errors import DicomHubError
 from dicomhub.index import history
@@ -66,16 +66,16 @@ def _safety(config: Config) -> Finding:
 
 
 def _folder(folder: Path, min_free_bytes: int) -> Finding:
-    probe = folder / f".doctor-{os.getpid()}"
+    trial = folder / f".doctor-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
-        with probe.open("wb") as file:
+        with trial.open("wb") as file:
             file.write(b"x" * 4096)
             file.flush()
             os.fsync(file.fileno())
         flush_ms = 1000 * (time.perf_counter() - began)
-        probe.unlink()
+        trial.unlink()
     except OSError as error:
         return Finding("fail", "data", f"{folder} cannot be written: {error.strerror}; set DICOMHUB_DATA_DIR")
     free = shutil.disk_usage(folder).free
@@ -99,14 +99,11 @@ async def _archive(config: Config) -> Finding:
 def _port(config: Config, name: str) -> Finding:
     port = getattr(config, name)
     subject = name.removesuffix("_port").upper()
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((config.host, port))
-        except OSError as error:
-            text = f"{config.host}:{port}: {error.strerror} (a running dicomhub?); set DICOMHUB_{name.upper()}"
-            return Finding("warn", subject, text)
+    try:
+        probe(config.host, port)
+    except OSError as error:
+        text = f"{config.host}:{port}: {error.strerror} (a running dicomhub?); set DICOMHUB_{name.upper()}"
+        return Finding("warn", subject, text)
     return Finding("ok", subject, f"{config.host}:{port} is free")
 
 

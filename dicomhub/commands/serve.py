@@ -16,6 +16,7 @@ import uvloop
 
 from dicomhub import __version__, hooks
 from dicomhub.app import check, open_archive, running
+from dicomhub.commands.ports import probe
 from dicomhub.config import Config
 from dicomhub.errors import ConfigurationError
 from dicomhub.logs import configure_logging
@@ -53,17 +54,13 @@ def _with_ports(config: Config) -> Config:
     chosen = {}
     for name in ("http_port", "dimse_port"):
         port = getattr(config, name)
-        family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((config.host, port))
-            except OSError as error:
-                option = "--" + name.replace("_", "-")
-                raise ConfigurationError(
-                    f"{name}: {config.host}:{port} cannot be bound ({error.strerror}); set {option}"
-                ) from error
-            chosen[name] = probe.getsockname()[1]
+        try:
+            chosen[name] = probe(config.host, port)
+        except OSError as error:
+            option = "--" + name.replace("_", "-")
+            raise ConfigurationError(
+                f"{name}: {config.host}:{port} cannot be bound ({error.strerror}); set {option}"
+            ) from error
     return config.model_copy(update=chosen)
 
 

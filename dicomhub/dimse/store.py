@@ -51,14 +51,10 @@ class Store:
         try:
             self._feed(receiver, operation)
             received = receiver.finish()
-        except BaseException:
-            receiver.discard()
-            raise
-        try:
             _check_agreement(command, received)
             ingest.persist(self._archive, received)
         except BaseException:
-            received.discard()
+            receiver.discard()
             raise
         return received
 

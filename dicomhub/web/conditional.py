@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from aiohttp import web
 
@@ -109,6 +109,27 @@ async def send(
     async with asyncio.timeout(timeout_s):
         await response.write_eof()
     return response
+
+
+async def send_range(
+    request: web.Request,
+    open_range: Callable[[int, int], AsyncIterator[bytes]],
+    size: int,
+    content_type: str,
+    tag: str,
+) -> web.StreamResponse:
+    """Answer with a body of ``size`` bytes, or with the range of it that is asked for (RFC 9110 14)."""
+    wanted = byte_range(request, size, tag)
+    if isinstance(wanted, web.Response):
+        return wanted
+    start, stop = wanted or (0, size)
+    headers = cache_headers(tag) | {"Accept-Ranges": "bytes"}
+    if wanted is not None:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    status = 200 if wanted is None else 206
+    return await send(
+        request, open_range(start, stop), content_type, length=stop - start, status=status, headers=headers
+    )
 
 
 async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -105,6 +105,13 @@ class Multipart:
         """Bytes of the whole body whose parts have these openings and payload lengths."""
         return sum(len(opening) + size + len(PART_END) for opening, size in parts) + len(self.closing)
 
+    async def one_part(self, opening: bytes, payload: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The body that has one part."""
+        yield opening
+        async for chunk in payload:
+            yield chunk
+        yield PART_END + self.closing
+
 
 PART_END = b"\r\n"
 """Follows every payload; belongs to the delimiter after it (RFC 2046 5.1.1)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from dicomhub.dicom.model import InstanceRef
 from dicomhub.web.keys import BASE_URL, CONFIG
 
 DICOMWEB_ROOT = "/dicom-web"
@@ -20,6 +21,11 @@ def base_url(request: web.Request) -> str:
     if cached is None:
         cached = request[BASE_URL] = origin(request) + DICOMWEB_ROOT
     return cached
+
+
+def instance_url(base: str, ref: InstanceRef) -> str:
+    """URL of an instance below ``base``, the DICOMweb root."""
+    return f"{base}/studies/{ref.study}/series/{ref.series}/instances/{ref.instance}"
 
 
 def origin(request: web.Request) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import typer
 
-from dicomhub.plugin import Archive, ConfigurationError, Event, Plugin, Unavailable
+from dicomhub.plugin import Action, Archive, ConfigurationError, Event, Plugin, Unavailable
 
 TIMEOUT_S = 20.0
 """Seconds the receiver gets to answer; what takes longer is delivered again."""
@@ -36,7 +36,7 @@ class WebhookPlugin(Plugin):
             )
         self.secret = settings.get("secret", "").encode()
         self.actions = {text.strip() for text in settings.get("actions", "").split(",") if text.strip()}
-        unknown = self.actions - {"created", "replaced", "deleted", "restored"}
+        unknown = self.actions - set(Action)
         if unknown:
             raise ConfigurationError(f"plugin_settings.webhook.actions: unknown {sorted(unknown)}")
         self._session: aiohttp.ClientSession | None = None

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 from aiohttp import web
 
 from dicomhub.archive import decoded, retrieve
 from dicomhub.archive.retrieve import BulkData, StoredInstance
 from dicomhub.dicom.media_types import Representation, choose_bulkdata
 from dicomhub.dicom.reencode import PIXEL_DATA
-from dicomhub.web.conditional import byte_range, cache_headers, entity_tag, not_modified, send
+from dicomhub.web.conditional import cache_headers, entity_tag, not_modified, send, send_range
 from dicomhub.web.context import actor
 from dicomhub.web.dicomweb.resource import accept, instance_ref, location
 from dicomhub.web.dicomweb.wado import send_frames
 from dicomhub.web.keys import ARCHIVE
-from dicomhub.web.multipart import PART_END, Multipart
+from dicomhub.web.multipart import Multipart
 
 ENCAPSULATED_DOCUMENT = "00420011"
 MIME_TYPE_OF_ENCAPSULATED_DOCUMENT = "00420012"
@@ -38,7 +36,7 @@ async def bulkdata(request: web.Request) -> web.StreamResponse:
         return unchanged
     if form.is_multipart:
         return await _multipart(request, stored, path, value, form, tag)
-    return await _single(request, value, form, tag)
+    return await send_range(request, value.open_range, value.size, form.content_type, tag)
 
 
 async def _document_type(request: web.Request, stored: StoredInstance, path: str) -> str:
@@ -57,30 +55,6 @@ async def _multipart(
     multipart = Multipart(form.media_type)
     url = f"{location(request, stored.ref)}/bulkdata/{path}"
     opening = multipart.opening(form.content_type, url, value.size)
-
-    async def body() -> AsyncIterator[bytes]:
-        yield opening
-        async for chunk in value.open_range(0, value.size):
-            yield chunk
-        yield PART_END + multipart.closing
-
     length = multipart.length([(opening, value.size)])
-    return await send(request, body(), multipart.content_type, length=length, headers=cache_headers(tag))
-
-
-async def _single(request: web.Request, value: BulkData, form: Representation, tag: str) -> web.StreamResponse:
-    wanted = byte_range(request, value.size, tag)
-    if isinstance(wanted, web.Response):
-        return wanted
-    start, stop = wanted or (0, value.size)
-    headers = cache_headers(tag) | {"Accept-Ranges": "bytes"}
-    if wanted is not None:
-        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{value.size}"
-    return await send(
-        request,
-        value.open_range(start, stop),
-        form.content_type,
-        length=stop - start,
-        status=200 if wanted is None else 206,
-        headers=headers,
-    )
+    body = multipart.one_part(opening, value.open_range(0, value.size))
+    return await send(request, body, multipart.content_type, length=length, headers=cache_headers(tag))

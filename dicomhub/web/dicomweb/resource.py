@@ -9,7 +9,7 @@ from aiohttp import web
 from dicomhub.dicom.media_types import Accept, parse_accept
 from dicomhub.dicom.model import InstanceRef, Target, is_uid
 from dicomhub.errors import BadRequest
-from dicomhub.web.urls import base_url
+from dicomhub.web.urls import base_url, instance_url
 
 MAX_FRAMES = 10_000
 """Frame numbers in one request; a URL of 64 KB holds no more."""
@@ -65,4 +65,4 @@ def accept(request: web.Request) -> Accept:
 
 def location(request: web.Request, ref: InstanceRef) -> str:
     """Absolute URL of an instance."""
-    return f"{base_url(request)}/studies/{ref.study}/series/{ref.series}/instances/{ref.instance}"
+    return instance_url(base_url(request), ref)

@@ -10,8 +10,9 @@ from aiohttp import web
 
 from dicomhub.archive.ingest import Receipt
 from dicomhub.dicom.model import InstanceRef
-from dicomhub.errors import DicomHubError, OutOfResources, Refused, Unavailable
+from dicomhub.errors import DicomHubError, OutOfResources, Unavailable
 from dicomhub.web.errors import RETRY_AFTER_S
+from dicomhub.web.urls import instance_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Failure:
     @property
     def reason(self) -> int:
         """Failure Reason (0008,1197)."""
-        return self.error.failure_reason if isinstance(self.error, Refused) else self.error.dimse_status
+        return self.error.dimse_status
 
 
 @dataclass
@@ -95,12 +96,10 @@ def dataset(outcome: Outcome, base_url: str) -> dict[str, Any]:
 
 
 def _stored(receipt: Receipt, base_url: str) -> dict[str, Any]:
-    ref = receipt.ref
-    url = f"{base_url}/studies/{ref.study}/series/{ref.series}/instances/{ref.instance}"
     item = {
         "00081150": _element("UI", receipt.sop_class_uid),
-        "00081155": _element("UI", ref.instance),
-        "00081190": _element("UR", url),
+        "00081155": _element("UI", receipt.ref.instance),
+        "00081190": _element("UR", instance_url(base_url, receipt.ref)),
     }
     if receipt.status:
         item["00081196"] = _element("US", receipt.status)

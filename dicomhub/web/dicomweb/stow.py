@@ -73,20 +73,16 @@ async def store(request: web.Request) -> web.Response:
 
 async def _bodies(request: web.Request) -> AsyncIterator[tuple[AsyncIterator[bytes], str]]:
     """The instances of a request body, each with its media type."""
-    timeout_s = request.app[CONFIG].request_timeout_s
     content_type = parse_media_type(request.headers.get("Content-Type", "application/octet-stream"))
     root_type = parse_media_type(content_type.parameters.get("type") or DICOM).essence
-    if content_type.essence == DICOM:
-        yield _in_time(request.content.iter_any(), timeout_s), DICOM
-    elif content_type.essence == "multipart/related" and root_type == DICOM:
-        async for part in read_parts(request, timeout_s=timeout_s):
-            media_type = part.headers.get("Content-Type", DICOM).split(";")[0].strip().lower()
-            yield part.chunks, media_type
-    else:
+    if content_type.essence != DICOM and (content_type.essence != "multipart/related" or root_type != DICOM):
         raise UnsupportedMediaType(
             f"Content-Type is {content_type}; store takes multipart/related; "
             'type="application/dicom", or a single application/dicom body'
         )
+    async for part in read_parts(request, timeout_s=request.app[CONFIG].request_timeout_s):
+        media_type = part.headers.get("Content-Type", DICOM).split(";")[0].strip().lower()
+        yield part.chunks, media_type
 
 
 @dataclass
@@ -194,18 +190,6 @@ async def _in_thread(function: Callable[[*Arguments], T], *args: *Arguments) -> 
     except asyncio.CancelledError:
         await asyncio.wait([running])
         raise
-
-
-async def _in_time(chunks: AsyncIterator[bytes], timeout_s: float) -> AsyncIterator[bytes]:
-    """The chunks; `TimeoutError` when the sender makes no progress for ``timeout_s`` seconds."""
-    iterator = aiter(chunks)
-    while True:
-        try:
-            async with asyncio.timeout(timeout_s):
-                chunk = await anext(iterator)
-        except StopAsyncIteration:
-            return
-        yield chunk
 
 
 @contextmanager

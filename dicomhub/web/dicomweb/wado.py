@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from aiohttp import hdrs, web
 
 from dicomhub.archive import Archive, decoded, retrieve
 from dicomhub.archive.retrieve import StoredInstance
+from dicomhub.dicom.file_meta import EXPLICIT_VR_BIG_ENDIAN
 from dicomhub.dicom.media_types import (
     DICOM,
-    EXPLICIT_VR_BIG_ENDIAN,
     Accept,
     Representation,
     choose_frames,
@@ -21,7 +22,7 @@ from dicomhub.dicom.media_types import (
 from dicomhub.dicom.model import InstanceRef, Level, Target
 from dicomhub.errors import NotAcceptable, NotFound
 from dicomhub.events import Actor
-from dicomhub.web.conditional import byte_range, cache_headers, entity_tag, not_modified, send, send_pieces
+from dicomhub.web.conditional import cache_headers, entity_tag, not_modified, send, send_pieces, send_range
 from dicomhub.web.context import actor
 from dicomhub.web.dicomweb.resource import accept, frame_numbers, instance_ref, location, target
 from dicomhub.web.keys import ARCHIVE
@@ -66,7 +67,8 @@ async def _one_instance(request: web.Request) -> web.StreamResponse:
     if form.is_decoded:
         explicit = await decoded.explicit_little_endian(archive, stored)
         return await send(request, explicit.chunks, form.content_type, length=explicit.size, headers=cache_headers(tag))
-    return await _stored_bytes(request, archive, stored, form, tag)
+    as_stored = partial(retrieve.open_instance, archive, stored)
+    return await send_range(request, as_stored, stored.size, form.content_type, tag)
 
 
 async def _one_part(
@@ -75,36 +77,9 @@ async def _one_part(
     multipart = Multipart(DICOM)
     size, chunks = await _open(archive, stored, form)
     opening = multipart.opening(form.content_type, location(request, stored.ref), size)
-
-    async def body() -> AsyncIterator[bytes]:
-        yield opening
-        async for chunk in chunks:
-            yield chunk
-        yield PART_END + multipart.closing
-
     length = multipart.length([(opening, size)])
-    return await send(request, body(), multipart.content_type, length=length, headers=cache_headers(tag))
-
-
-async def _stored_bytes(
-    request: web.Request, archive: Archive, stored: StoredInstance, form: Representation, tag: str
-) -> web.StreamResponse:
-    """The received file, or a range of it (RFC 9110 14)."""
-    headers = cache_headers(tag) | {"Accept-Ranges": "bytes"}
-    wanted = byte_range(request, stored.size, tag)
-    if isinstance(wanted, web.Response):
-        return wanted
-    start, stop = wanted or (0, stored.size)
-    if wanted is not None:
-        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stored.size}"
-    return await send(
-        request,
-        retrieve.open_instance(archive, stored, start, stop),
-        form.content_type,
-        length=stop - start,
-        status=200 if wanted is None else 206,
-        headers=headers,
-    )
+    body = multipart.one_part(opening, chunks)
+    return await send(request, body, multipart.content_type, length=length, headers=cache_headers(tag))
 
 
 async def _check_all(archive: Archive, named: Target, who: Actor, accepted: Accept) -> None:

@@ -17,7 +17,7 @@ NPM_STAMP := ohif_config/node_modules/.package-lock.json
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format bench statement viewer system-packages constraints clean
+.PHONY: force help serve test lint format bench statement viewer system-packages constraints clean
 
 help: ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-24s %s\n", $$1, $$2 }'
@@ -101,13 +101,16 @@ $(NPM_STAMP): ohif_config/package.json ohif_config/package-lock.json
 	  echo 'npm could not bring the viewer (see above); with a network or a mirror, type  make viewer' >&2; exit 1; }
 	@touch $@
 
-$(LEAN): $(NPM_STAMP) ohif_config/lean.py ohif_config/app-config.js ohif_config/branding/dicomhub.svg
+# Made again whenever options are given: they are not a file that could be newer.
+$(LEAN): $(if $(VIEWER_ARGS),force) $(NPM_STAMP) ohif_config/lean.py ohif_config/app-config.js ohif_config/branding/dicomhub.svg
 	@$(PYTHON) ohif_config/lean.py $(VIEWER_ARGS)
 
 # Tests that miss a program are skipped and say so; here those programs are installed where that needs no password.
 system-packages:
 	@missing=; \
 	command -v storescu >/dev/null || missing="$$missing dcmtk"; \
+	command -v curl >/dev/null || missing="$$missing curl"; \
+	command -v zstd >/dev/null || missing="$$missing zstd"; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	[ -z "$$missing" ] || { echo "Installing Debian packages:$$missing ..."; $(call apt_install,$$missing); } || \

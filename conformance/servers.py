@@ -108,15 +108,13 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def dicomhub(
-    data_dir: Path, *, workers: int = 1, ports: tuple[int, int] | None = None, settings: dict[str, str] | None = None
-) -> Iterator[Server]:
-    """``dicomhub serve`` on ``data_dir``; ``settings`` are further ``DICOMHUB_*`` variables."""
+def dicomhub(data_dir: Path, *, workers: int = 1, ports: tuple[int, int] | None = None) -> Iterator[Server]:
+    """``dicomhub serve`` on ``data_dir``."""
     http_port, dimse_port = ports or free_ports(2)
     command = [sys.executable, "-m", "dicomhub.cli", "serve", "--data-dir", str(data_dir)]
     command += ["--http-port", str(http_port), "--dimse-port", str(dimse_port), "--workers", str(workers)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DICOMHUB_")}
-    environment |= {"PYTHONPATH": str(PROJECT), "DICOMHUB_LOG_LEVEL": "warning", **(settings or {})}
+    environment |= {"PYTHONPATH": str(PROJECT), "DICOMHUB_LOG_LEVEL": "warning"}
     data_dir.parent.mkdir(parents=True, exist_ok=True)
     log = data_dir.parent / f"{data_dir.name}.log"
     process = _spawn(command, log, environment, data_dir.parent)

@@ -31,7 +31,6 @@ from dicomhub.web.urls import DICOMWEB_ROOT
 
 TARGET = Path(__file__).with_name("STATEMENT.md")
 SEARCH_LEVELS = (Level.STUDY, Level.SERIES, Level.INSTANCE)
-STORAGE_CLAUSE, QUERY_CLAUSE = "PS3.4 B", "PS3.4 C"
 
 NOT_OFFERED = (
     ("C-MOVE, C-GET", "retrieve by WADO-RS instead"),
@@ -39,7 +38,8 @@ NOT_OFFERED = (
     ("Modality Worklist, MPPS, UPS, Instance Availability Notification, Relevant Patient Information", ""),
     ("Storage as SCU: the server sends nothing by itself", ""),
     ("Patient/Study Only model", "retired"),
-    ("Fuzzy and combined date-time matching in C-FIND", "QIDO-RS has both"),
+    ("Fuzzy matching in C-FIND", "QIDO-RS has it"),
+    ("Combined date-time matching", "dates and times are matched each by itself"),
     ("WADO-URI, XML representations (`application/dicom+xml`)", "WADO-RS and JSON instead"),
     ("Worklist service, non-patient instances, and capabilities description of PS3.18", ""),
     ("DELETE of studies, series or instances over DICOMweb", "not in the standard; refused with 405"),
@@ -152,12 +152,14 @@ def dicomweb() -> str:
 
 def search() -> str:
     matching: Table = [("Matching", "Meaning")]
-    matching += [(each.__name__, _summary(each)) for each in get_args(criteria.Criterion)]
+    matching += [
+        (each.__name__, _summary(each)) for each in get_args(criteria.Criterion) if each is not criteria.CombinedRange
+    ]
     text = f"""Search: attributes and matching (QIDO-RS and C-FIND)
 
 Both use the same code. Every attribute of an instance can be a matching key and can be asked for by `includefield`; the
-attributes listed below are in the index, others are read from the instances' metadata, which takes longer. At most
-{_default("query_max_results")} results are returned at once (`query_max_results`).
+attributes listed below are in the index, others are read from the instances' metadata, which takes longer. QIDO-RS
+returns at most {_default("query_max_results")} results at once (`query_max_results`), C-FIND all.
 
 {_table(matching)}
 """
@@ -192,19 +194,20 @@ thumbnail: {rendered}. Without a `transfer-syntax` parameter the answer is Expli
 
 
 def statuses() -> str:
-    rows: Table = [("Error", "HTTP", "DIMSE status", "Failure Reason (0008,1197)", "Meaning")]
+    rows: Table = [("Error", "HTTP", "DIMSE status", "Meaning")]
     for value in vars(errors).values():
         if isinstance(value, type) and issubclass(value, errors.DicomHubError):
-            reason = f"{value.failure_reason:04X}H" if issubclass(value, errors.Refused) else ""
-            dimse = reason or f"{value.dimse_status:04X}H"
-            rows.append((value.__name__, str(value.http_status), dimse, reason, _summary(value)))
+            status = value.failure_reason if issubclass(value, errors.Refused) else value.dimse_status
+            rows.append((value.__name__, str(value.http_status), f"{status:04X}H", _summary(value)))
     return f"""Status codes
 
 {_table(rows)}
 
-A store request is answered 200 when all instances are stored, 202 when some are or a warning was given, 409 when none
-is. The body of every other HTTP error is `{{"error": {{"status", "code", "message"}}}}`, where `code` is the name in
-the first column.
+A store request is answered 200 when all instances are stored, 202 when some are or a warning was given; when none is,
+503 if that is for want of resources, 500 if all failed by our fault, else 409. Failure Reason (0008,1197) of an
+instance is the DIMSE status. The body of every other HTTP error is `{{"error": {{"status", "code", "message"}}}}`,
+where `code` is the name in the first column, or `Http` (no such resource or method), `Timeout` (408),
+`RangeNotSatisfiable` (416) or `Internal` (500).
 """
 
 

@@ -110,9 +110,19 @@ def table(rows: Sequence[Row], peer: str, ours: Sequence[str], figures: Figures)
 def _against(row: Row, peer: Series | None, ours: Series | None) -> list[str]:
     if ours is None or ours.error or not ours.figures:
         return [_figure(ours), "", "short"]
-    times = row.times_as_fast(ours.median, peer.median) if peer and peer.figures else None
-    verdict = "reached" if row.target.reached(ours.median, times) else "short"
-    return [_figure(ours), f"{times:.2f}" if times else "", verdict]
+    times = _times_as_fast(row, peer, ours)
+    return [_figure(ours), f"{times:.2f}" if times else "", "reached" if reached(row, peer, ours) else "short"]
+
+
+def reached(row: Row, peer: Series | None, ours: Series | None) -> bool:
+    """Whether our runs of a row all succeeded and are as fast as its target says."""
+    if ours is None or ours.error or not ours.figures:
+        return False
+    return row.target.reached(ours.median, _times_as_fast(row, peer, ours))
+
+
+def _times_as_fast(row: Row, peer: Series | None, ours: Series) -> float | None:
+    return row.times_as_fast(ours.median, peer.median) if peer and peer.figures else None
 
 
 def _figure(series: Series | None) -> str:

@@ -145,14 +145,7 @@ def _run_row(server: Server, row: Row, inputs: Inputs, series: Series) -> None:
 
 
 def _all_reached(rows: Sequence[Row], figures: report.Figures, ours: str) -> bool:
-    return all(_reached(row, figures[PEER].get(row.name), figures[ours].get(row.name)) for row in rows)
-
-
-def _reached(row: Row, peer: Series | None, ours: Series | None) -> bool:
-    if ours is None or not ours.figures:
-        return False
-    times = row.times_as_fast(ours.median, peer.median) if peer and peer.figures else None
-    return row.target.reached(ours.median, times)
+    return all(report.reached(row, figures[PEER].get(row.name), figures[ours].get(row.name)) for row in rows)
 
 
 if __name__ == "__main__":

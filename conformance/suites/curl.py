@@ -62,7 +62,7 @@ def store_multipart(subject: Subject) -> str:
         "-H", "Expect:", "--data-binary", f"@{request}", f"{subject.server.url}/studies/{images[0].study}",
     )  # fmt: skip
     assert status == 200, (status, body)
-    assert subject.instances_of(images[0].study) == {each.instance for each in images}
+    assert subject.instances_of(images[0].study) == sorted(each.instance for each in images)
     return f"{len(images)} instances, listed by QIDO-RS"
 
 

@@ -42,9 +42,9 @@ class Subject:
             raise AssertionError(f"GET {path}: {response.status} {body[:200]!r}")
         return list(json.loads(body))
 
-    def instances_of(self, study: str) -> set[object]:
-        """SOP Instance UIDs that QIDO-RS lists."""
-        return {item["00080018"]["Value"][0] for item in self.get_json(f"/studies/{study}/instances")}
+    def instances_of(self, study: str) -> list[str]:
+        """SOP Instance UIDs that QIDO-RS lists, in order; one that it lists twice is here twice."""
+        return sorted(str(item["00080018"]["Value"][0]) for item in self.get_json(f"/studies/{study}/instances"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The domain: every policy, and the only caller of hooks. Both faces and every plugin go through here."""
+"""The domain: every policy, and the hooks that decide or record. Both faces and every plugin go through here."""
 
 from __future__ import annotations
 

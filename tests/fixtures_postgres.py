@@ -1,7 +1,7 @@
 """A real PostgreSQL server for the tests: started once, in a temporary folder, on a free loopback port.
 
-Load with ``pytest_plugins = ["fixtures_postgres"]`` or ``-p``; needs the server's binaries (Debian: ``postgresql``), no
-running server and no rights. Tests that need it are skipped where it is missing.
+Loaded by ``pytest_plugins`` in ``tests/conftest.py``; needs the server's binaries (Debian: ``postgresql``), no running
+server and no rights. Tests that need it are skipped where it is missing.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ import asyncio
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
 import asyncpg
 import pytest
+
+from conformance.servers import free_ports
 
 START_TIMEOUT_S = 60.0
 
@@ -41,13 +43,6 @@ def _as_somebody_else() -> list[str]:
     return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
     """URL of a server without the name of a database."""
@@ -60,7 +55,8 @@ def postgresql_server() -> Iterator[str]:
         folder = Path(name)
         if before:
             shutil.chown(folder, "postgres")
-        data, port = folder / "data", _free_port()
+        data = folder / "data"
+        (port,) = free_ports(1)
         initdb = ["-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
         subprocess.run(
             [*before, str(binaries / "initdb"), *initdb], check=True, cwd=folder, stdout=subprocess.DEVNULL, timeout=120
@@ -105,19 +101,26 @@ async def _execute(url: str, statement: str) -> None:
 _numbers = count(1)
 
 
+@contextmanager
+def new_database(server: str) -> Iterator[str]:
+    """URL of a new, empty database of `postgresql_server`, deleted afterwards."""
+    name = f"test_{next(_numbers)}"
+    asyncio.run(_execute(f"{server}/postgres", f"CREATE DATABASE {name}"))
+    try:
+        yield f"{server}/{name}"
+    finally:
+        asyncio.run(_execute(f"{server}/postgres", f"DROP DATABASE {name} WITH (FORCE)"))
+
+
 @pytest.fixture
 def postgresql_url(postgresql_server: str) -> Iterator[str]:
-    """URL of a new, empty database, deleted afterwards."""
-    name = f"test_{next(_numbers)}"
-    asyncio.run(_execute(f"{postgresql_server}/postgres", f"CREATE DATABASE {name}"))
-    yield f"{postgresql_server}/{name}"
-    asyncio.run(_execute(f"{postgresql_server}/postgres", f"DROP DATABASE {name} WITH (FORCE)"))
+    """URL of a `new_database`."""
+    with new_database(postgresql_server) as url:
+        yield url
 
 
 @pytest.fixture
 def postgresql_url_2(postgresql_server: str) -> Iterator[str]:
-    """Another empty database, for tests that need two."""
-    name = f"test_{next(_numbers)}"
-    asyncio.run(_execute(f"{postgresql_server}/postgres", f"CREATE DATABASE {name}"))
-    yield f"{postgresql_server}/{name}"
-    asyncio.run(_execute(f"{postgresql_server}/postgres", f"DROP DATABASE {name} WITH (FORCE)"))
+    """Another one, for tests that need two."""
+    with new_database(postgresql_server) as url:
+        yield url

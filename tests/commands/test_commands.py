@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from conformance.servers import free_ports
+
 DICOMHUB = [sys.executable, "-m", "dicomhub.cli"]
 
 
@@ -31,15 +33,9 @@ def run(*arguments: str, cwd: Path, **extra: str) -> subprocess.CompletedProcess
     )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextmanager
 def server(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    port = free_port()
+    (port,) = free_ports(1)
     command = [*DICOMHUB, "serve", "--data-dir", str(folder / "data"), "--http-port", str(port), "--dimse-port", "0"]
     process = subprocess.Popen(
         [*command, *arguments],

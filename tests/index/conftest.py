@@ -24,7 +24,15 @@ EXPLICIT = "1.2.840.10008.1.2.1"
 SOURCE = Source(Actor("tester"), Peer("192.0.2.7", "SCU", "DICOMHUB"), "import", "because")
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+_POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.postgresql)
+
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For a test of what only this database does."""
+POSTGRESQL = pytest.mark.parametrize("database_url", [_POSTGRESQL], indirect=True)
+"""Likewise."""
+
+
+@pytest.fixture(params=["sqlite", _POSTGRESQL])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of a migrated, empty database, once of each kind."""
     if request.param == "sqlite":

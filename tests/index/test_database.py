@@ -20,6 +20,7 @@ from dicomhub.index.database import open_database
 from dicomhub.index.migrations import migrate
 from dicomhub.index.schema import version
 from dicomhub.index.write import commit, take_numbers
+from tests.index.conftest import POSTGRESQL, SQLITE
 
 
 class Hiccup(Exception):
@@ -231,51 +232,45 @@ async def test_kill_in_the_middle_loses_nothing_acknowledged(database, start_wri
 # ---- SQLite alone
 
 
-@pytest.fixture
-async def sqlite_database(tmp_path):
-    url = f"sqlite:///{tmp_path}/index.sqlite"
-    await asyncio.to_thread(migrate, url)
-    database = await open_database(Config(database_url=url))
-    yield database
-    await database.close()
-
-
-async def test_sqlite_flushes_every_commit(sqlite_database):
+@SQLITE
+async def test_sqlite_flushes_every_commit(database):
     def pragmas(conn: Connection) -> tuple[str, int]:
         mode = conn.exec_driver_sql("PRAGMA journal_mode").scalar_one()
         return mode, conn.exec_driver_sql("PRAGMA synchronous").scalar_one()
 
-    assert await sqlite_database.write(pragmas) == ("wal", 2)
+    assert await database.write(pragmas) == ("wal", 2)
 
 
-async def test_full_disk_is_out_of_resources_and_recovers(sqlite_database, record, source):
+@SQLITE
+async def test_full_disk_is_out_of_resources_and_recovers(database, record, source):
     def limit(conn: Connection, pages: int) -> None:
         conn.exec_driver_sql(f"PRAGMA max_page_count={pages}")
 
-    await sqlite_database.write(commit, record(instance="0"), source, 1.0)
-    await sqlite_database.write(limit, 1)  # as many as there are: no further page
+    await database.write(commit, record(instance="0"), source, 1.0)
+    await database.write(limit, 1)  # as many as there are: no further page
     results = await asyncio.gather(
-        *(sqlite_database.write(commit, record(instance=str(n)), source, 1.0) for n in range(1, 400)),
+        *(database.write(commit, record(instance=str(n)), source, 1.0) for n in range(1, 400)),
         return_exceptions=True,
     )
     failed = [one for one in results if isinstance(one, Exception)]
     assert failed
     assert {type(one) for one in failed} == {OutOfResources}
-    assert await sqlite_database.read(count) == 1 + len(results) - len(failed)
+    assert await database.read(count) == 1 + len(results) - len(failed)
 
-    await sqlite_database.write(limit, 2**30)
-    await sqlite_database.write(commit, record(instance="x"), source, 1.0)
-    changes = await sqlite_database.read(history.changes, 0, 1000)
+    await database.write(limit, 2**30)
+    await database.write(commit, record(instance="x"), source, 1.0)
+    changes = await database.read(history.changes, 0, 1000)
     assert [one.sequence for one in changes] == list(range(1, len(changes) + 1))
 
 
-async def test_lock_of_another_program_is_waited_out(sqlite_database, tmp_path, record, source):
+@SQLITE
+async def test_lock_of_another_program_is_waited_out(database, tmp_path, record, source):
     other = sqlite3.connect(tmp_path / "index.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    write = asyncio.ensure_future(sqlite_database.write(commit, record(), source, 1.0))
+    write = asyncio.ensure_future(database.write(commit, record(), source, 1.0))
     await asyncio.sleep(0.2)
     assert not write.done()
-    assert await sqlite_database.read(count) == 0, "reading does not wait"
+    assert await database.read(count) == 0, "reading does not wait"
     other.execute("ROLLBACK")
     other.close()
     assert (await write).kind == "created"
@@ -290,16 +285,8 @@ async def test_file_that_is_no_database_is_told(tmp_path):
 # ---- PostgreSQL alone
 
 
-@pytest.fixture
-async def postgresql_database(postgresql_url):
-    await asyncio.to_thread(migrate, postgresql_url)
-    database = await open_database(Config(database_url=postgresql_url))
-    yield database
-    await database.close()
-
-
-@pytest.mark.postgresql
-async def test_connections_that_the_server_closed_are_replaced(postgresql_database, record, source):
+@POSTGRESQL
+async def test_connections_that_the_server_closed_are_replaced(database, record, source):
     def close_all(conn: Connection) -> None:
         conn.execute(
             text(
@@ -308,15 +295,15 @@ async def test_connections_that_the_server_closed_are_replaced(postgresql_databa
             )
         )
 
-    await postgresql_database.read(count)
-    await postgresql_database.write(close_all)
-    assert await postgresql_database.read(count) == 0
-    await postgresql_database.read(close_all)
-    assert (await postgresql_database.write(commit, record(), source, 1.0)).kind == "created"
+    await database.read(count)
+    await database.write(close_all)
+    assert await database.read(count) == 0
+    await database.read(close_all)
+    assert (await database.write(commit, record(), source, 1.0)).kind == "created"
 
 
-@pytest.mark.postgresql
-async def test_writer_that_hangs_elsewhere_is_given_up_in_time(postgresql_database, monkeypatch, record, source):
+@POSTGRESQL
+async def test_writer_that_hangs_elsewhere_is_given_up_in_time(database, monkeypatch, record, source):
     from dicomhub.index import group_commit
 
     monkeypatch.setattr(group_commit, "WRITE_TIMEOUT_S", 0.5)
@@ -327,12 +314,12 @@ async def test_writer_that_hangs_elsewhere_is_given_up_in_time(postgresql_databa
         loop.call_soon(entered.set)
         conn.exec_driver_sql("SELECT pg_sleep(2)")
 
-    hanging = asyncio.ensure_future(postgresql_database.write(slow))
+    hanging = asyncio.ensure_future(database.write(slow))
     await entered.wait()
     with pytest.raises(Unavailable, match="did not take"):
-        await postgresql_database.write(commit, record(), source, 1.0)
+        await database.write(commit, record(), source, 1.0)
     with pytest.raises(Unavailable):
         await hanging
     monkeypatch.undo()
-    await postgresql_database.write(commit, record(instance="2"), source, 1.0)
-    assert await postgresql_database.read(count) == 1, "who was told no has not been stored later"
+    await database.write(commit, record(instance="2"), source, 1.0)
+    assert await database.read(count) == 1, "who was told no has not been stored later"

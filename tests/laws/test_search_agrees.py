@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import orjson
 import pytest
 import zstandard
@@ -37,6 +36,7 @@ from dicomhub.index.plan import make_plan
 from dicomhub.index.records import BlobRow, InstanceRecord
 from dicomhub.index.write import commit
 from dicomhub.store import open_store
+from tests.fixtures_postgres import new_database
 
 STUDY_UID, SERIES_UID, INSTANCE_UID = 0x0020000D, 0x0020000E, 0x00080018
 MODALITIES_IN_STUDY, TRANSFER_SYNTAX = 0x00080061, 0x00083002
@@ -270,29 +270,21 @@ class Stored:
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
 def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
     folder: Path = tmp_path_factory.mktemp("search")
-    url = f"sqlite:///{folder}/index.sqlite"
-    if request.param == "postgresql":
-        url = new_database(request.getfixturevalue("postgresql_server"))
-    migrate(url)
     loop = asyncio.new_event_loop()
-    config = Config(data_dir=folder, database_url=url)
-    database = loop.run_until_complete(open_database(config))
-    model = make_model(20240229)
-    sequence = loop.run_until_complete(fill(database, model))
-    store = loop.run_until_complete(open_store(config))
-    yield Stored(model, Archive(config, store, database, Hooks()), loop, sequence)
-    loop.run_until_complete(database.close())
-    loop.close()
-
-
-def new_database(server: str) -> str:
-    async def create() -> None:
-        connection = await asyncpg.connect(f"{server}/postgres", timeout=5)
-        await connection.execute("CREATE DATABASE search_agrees")
-        await connection.close()
-
-    asyncio.run(create())
-    return f"{server}/search_agrees"
+    with ExitStack() as stack:
+        stack.callback(loop.close)
+        url = f"sqlite:///{folder}/index.sqlite"
+        if request.param == "postgresql":
+            url = stack.enter_context(new_database(request.getfixturevalue("postgresql_server")))
+        migrate(url)
+        config = Config(data_dir=folder, database_url=url)
+        database = loop.run_until_complete(open_database(config))
+        stack.callback(lambda: loop.run_until_complete(database.close()))
+        model = make_model(20240229)
+        sequence = loop.run_until_complete(fill(database, model))
+        store = loop.run_until_complete(open_store(config))
+        stack.callback(lambda: loop.run_until_complete(store.close()))
+        yield Stored(model, Archive(config, store, database, Hooks()), loop, sequence)
 
 
 async def fill(database: Database, model: Model) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,16 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the folder of real DICOM files is missing: {folder}")
     return folder
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """No warnings and no log: pydicom has something to say about nearly every real file."""
+    logging.disable(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    logging.disable(logging.NOTSET)
 
 
 def make_instance_bytes(**attributes: Any) -> bytes:
@@ -90,6 +102,11 @@ def make_instance_bytes(**attributes: Any) -> bytes:
 def make_instance() -> Callable[..., bytes]:
     """See `make_instance_bytes`."""
     return make_instance_bytes
+
+
+def staged_files(data_dir: Path) -> list[Path]:
+    """What is on its way in (`dicomhub.store.staging`), without the locks."""
+    return [path for path in data_dir.rglob("staging/*/*") if path.is_file() and path.name != "lock"]
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from io import BytesIO
-from pathlib import Path
 
 import pytest
 from pydicom import dcmread
@@ -20,6 +19,7 @@ from dicomhub.errors import NotFound, OutOfResources, Refused, Truncated, Unavai
 from dicomhub.events import ANONYMOUS, Source
 from dicomhub.hooks import Hooks, Plugin
 from dicomhub.index import history
+from tests.conftest import staged_files
 
 
 @pytest.fixture(params=["embedded", "cluster"])
@@ -85,7 +85,7 @@ async def test_every_past_version_is_read_back(archive, make_instance):
     assert await read(archive, receipts[0].ref) == versions[-1]
 
 
-async def test_versions_share_their_pixels(archive, make_instance, backend):
+async def test_versions_share_their_pixels(archive, make_instance):
     uid = generate_uid()
     for number in range(4):
         await put(archive, make_instance(SOPInstanceUID=uid, PatientID=f"P{number}", rows=400, columns=400))
@@ -123,7 +123,7 @@ async def test_cut_at_any_place_nothing_remains(archive, make_instance, config):
         with pytest.raises(Refused):
             receive(archive, data[:size])
     assert await archive.database.read(history.latest) == 0
-    assert not [path for path in staged(config.data_dir) if path.name != "lock"]
+    assert not staged_files(config.data_dir)
 
 
 async def test_sender_that_goes_away_leaves_nothing(archive, make_instance, config):
@@ -132,11 +132,7 @@ async def test_sender_that_goes_away_leaves_nothing(archive, make_instance, conf
     receiver.discard()
     with pytest.raises(Truncated):
         receive(archive, make_instance()[:-5])
-    assert not [path for path in staged(config.data_dir) if path.name != "lock"]
-
-
-def staged(data_dir: Path) -> list[Path]:
-    return [path for path in data_dir.rglob("staging/*/*") if path.is_file()]
+    assert not staged_files(config.data_dir)
 
 
 async def test_store_without_space_refuses_and_recovers(archive, make_instance, monkeypatch):

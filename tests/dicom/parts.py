@@ -113,6 +113,9 @@ def element(tag: int, vr: str, value: bytes, *, big: bool = False, length: int |
     return head + vr.encode() + struct.pack(order + "H", length) + value
 
 
+CHARSET = element(0x00080005, "CS", b"ISO_IR 192")
+"""Specific Character Set UTF-8."""
+
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 

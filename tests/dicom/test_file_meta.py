@@ -10,9 +10,7 @@ import pytest
 from dicomhub import IMPLEMENTATION_CLASS_UID
 from dicomhub.dicom.file_meta import make_file_meta, prologue_of, read_prologue, with_transfer_syntax, with_uids
 from dicomhub.errors import NotDicom
-from tests.dicom.parts import EXPLICIT, IMPLICIT, JPEG, element
-
-CHARSET = element(0x00080005, "CS", b"ISO_IR 192")
+from tests.dicom.parts import CHARSET, EXPLICIT, IMPLICIT, JPEG, element
 
 
 def read(data: bytes) -> pydicom.dataset.FileMetaDataset:

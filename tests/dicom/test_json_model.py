@@ -13,6 +13,7 @@ from dicomhub.dicom.json_model import find_value, header_to_dict, header_to_json
 from dicomhub.errors import NotDicom, NotFound
 from tests.dicom.parts import (
     BIG_ENDIAN,
+    CHARSET,
     EXPLICIT,
     IMPLICIT,
     JPEG,
@@ -25,7 +26,6 @@ from tests.dicom.parts import (
     split,
 )
 
-CHARSET = element(0x00080005, "CS", b"ISO_IR 192")
 TEXT_VRS = ["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"]
 BINARY_VRS = ["AT", "FD", "FL", "OB", "OD", "OF", "OL", "OV", "OW", "SL", "SS", "SV", "UL", "US", "UV"]
 

@@ -14,6 +14,7 @@ from dicomhub.dicom.part10 import Split, Splitter
 from dicomhub.errors import NotDicom, Refused, Truncated
 from tests.dicom.parts import (
     BIG_ENDIAN,
+    CHARSET,
     DEFLATED,
     EXPLICIT,
     IMPLICIT,
@@ -31,8 +32,6 @@ from tests.dicom.parts import (
     sequence,
     split,
 )
-
-CHARSET = element(0x00080005, "CS", b"ISO_IR 192")
 
 
 def cut(data: bytes, **options: int) -> list[bytes]:
@@ -315,23 +314,27 @@ def test_real_files_are_read_or_cleanly_refused(path: Path) -> None:
     assert refused.value.code == expected
 
 
+class Nowhere:
+    """A `BulkWriter` that only counts."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.size += len(data)
+
+    def finish(self) -> tuple[bytes, int]:
+        return bytes(32), self.size
+
+    def discard(self) -> None: ...
+
+
 def test_splitting_a_ct_image_takes_far_less_than_a_millisecond() -> None:
     """A guard against slips into per-byte work or quadratic copies, with room for a slow machine."""
     path = SHARED / "malformed" / "GH1308.dcm"
     if not path.exists():
         pytest.skip(f"{path} is missing")
     data = path.read_bytes()
-
-    class Nowhere:
-        size = 0
-
-        def write(self, data: bytes | memoryview) -> None:
-            self.size += len(data)
-
-        def finish(self) -> tuple[bytes, int]:
-            return bytes(32), self.size
-
-        def discard(self) -> None: ...
 
     def once() -> float:
         begin = time.perf_counter()
@@ -356,14 +359,6 @@ def test_memory_does_not_grow_with_the_size_of_the_instance() -> None:
         (undefined, fragment, element(0xFFFEE0DD, "", b"")),
         (element(0x00091010, "UN", b"", length=total), chunk, b""),
     ]
-
-    class Nowhere:
-        def write(self, data: bytes | memoryview) -> None: ...
-
-        def finish(self) -> tuple[bytes, int]:
-            return bytes(32), total
-
-        def discard(self) -> None: ...
 
     for head, body, tail in cases:
         splitter = Splitter(Nowhere)

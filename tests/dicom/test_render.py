@@ -22,7 +22,6 @@ from dicomhub.dicom.transcode import PixelDescription, decode_frame, decoded_des
 from dicomhub.errors import BadRequest, NotAcceptable
 
 PNG = Presentation(media_type="image/png")
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "dicom"
 
 
 Pixels = np.ndarray[Any, Any]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import warnings
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ from pydicom.encaps import get_frame
 from pydicom.pixels import convert_color_space, pixel_array
 
 from dicomhub.dicom.media_types import DECODABLE
-from dicomhub.dicom.part10 import Split, Splitter
 from dicomhub.dicom.reencode import (
     BitJoiner,
     BulkValue,
@@ -36,21 +34,20 @@ from dicomhub.dicom.transcode import (
     swap,
 )
 from dicomhub.errors import NotAcceptable, Refused
+from tests.dicom.parts import EXPLICIT, SHARED, Memory
 
-EXPLICIT = "1.2.840.10008.1.2.1"
 RLE, JPEG_BASELINE = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.50"
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "dicom"
 LOSSY_TOLERANCE = 7
 """Steps of 255 by which two correct decoders of subsampled YCbCr may differ (ISO 10918-2 allows that)."""
 
 
 def folders() -> list[str]:
-    return sorted(path.name for path in DATA.iterdir() if path.is_dir()) if DATA.is_dir() else []
+    return sorted(path.name for path in SHARED.iterdir() if path.is_dir()) if SHARED.is_dir() else []
 
 
 def files(folder: str) -> Iterator[Path]:
-    with (DATA / "index.csv").open() as index:
-        yield from (DATA / row["path"] for row in csv.DictReader(index) if row["path"].split("/")[0] == folder)
+    with (SHARED / "index.csv").open() as index:
+        yield from (SHARED / row["path"] for row in csv.DictReader(index) if row["path"].split("/")[0] == folder)
 
 
 def describe_dataset(ds: pydicom.Dataset) -> PixelDescription:
@@ -173,35 +170,10 @@ def test_attributes_that_describe_no_pixels_are_named() -> None:
 # ------------------------------------------------------------------------------------------------- instances re-encoded
 
 
-class Memory:
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def write(self, data: bytes | memoryview) -> None:
-        self.data += data
-
-    def finish(self) -> tuple[bytes, int]:
-        return hashlib.sha256(self.data).digest(), len(self.data)
-
-    def discard(self) -> None:
-        self.data.clear()
-
-
-def split(data: bytes) -> tuple[Split, dict[bytes, bytes]]:
-    writers: list[Memory] = []
-
-    def new() -> Memory:
-        writers.append(Memory())
-        return writers[-1]
-
-    splitter = Splitter(new)
-    splitter.feed(data)
-    parts = splitter.finish()
-    return parts.view or parts, {hashlib.sha256(w.data).digest(): bytes(w.data) for w in writers}
-
-
 def reencode(data: bytes, description: PixelDescription | None, frames: list[bytes]) -> bytes:
-    parts, blobs = split(data)
+    memory = Memory()
+    parts = memory.split(data)
+    parts = parts.view or parts
     plan = plan_explicit_little_endian(
         parts.header,
         parts.segments,
@@ -215,7 +187,7 @@ def reencode(data: bytes, description: PixelDescription | None, frames: list[byt
         if isinstance(piece, bytes):
             out += piece
         elif isinstance(piece, BulkValue):
-            out += swap(blobs[parts.segments[piece.segment].digest], piece.swap)
+            out += swap(memory.blob(parts.segments[piece.segment].digest), piece.swap)
         elif isinstance(piece, DecodedPixels):
             assert description is not None
             native = joined(frames, description)
@@ -255,7 +227,7 @@ def test_reencoded_instance_reads_as_the_original(folder: str) -> None:
         try:
             ds = pydicom.dcmread(io.BytesIO(data), force=True)
             syntax = str(ds.file_meta.TransferSyntaxUID)
-            split(data)
+            Memory().split(data)
         except (Refused, AttributeError):
             continue
         image = read_image(path)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import base64
-import logging
-import warnings
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,8 @@ from dicomhub.dicom.part10 import Split
 from dicomhub.errors import NotFound
 from tests.dicom.parts import Memory, element, item, name_of, part10, readable_files, sequence
 
+pytestmark = pytest.mark.usefixtures("quiet")
+
 ARRAYS = ("OD", "OF", "OL", "OV")
 """Bulk data whatever their size."""
 Json = dict[str, Any]
@@ -34,16 +33,6 @@ READ_FURTHER = {
     "chrX1.dcm": "so it does",
 }
 """Files of which we read more than pydicom; what differs is tested in tests/dicom."""
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """pydicom warns about nearly every one of these files."""
-    logging.disable(logging.CRITICAL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    logging.disable(logging.NOTSET)
 
 
 def as_pydicom_says(ds: pydicom.Dataset) -> Json:

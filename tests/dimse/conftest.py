@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import shutil
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pynetdicom import AE, build_context
 from pynetdicom.pdu import A_ASSOCIATE_RQ
@@ -20,17 +22,21 @@ from pynetdicom.pdu_primitives import (
     MaximumLengthNotification,
 )
 
+from dicomhub.archive import Archive
+from dicomhub.config import Config
 from dicomhub.dimse.association import Node, Offer, Terms
 from dicomhub.dimse.command import CommandField, Element, encode_command
 from dicomhub.dimse.contexts import STORAGE_SOP_CLASSES, VERIFICATION
 from dicomhub.dimse.echo import Echo
 from dicomhub.dimse.listener import Listener
 from dicomhub.dimse.operation import Operation, encode_p_data
+from dicomhub.dimse.server import DimseServer
 from dicomhub.dimse.upper_layer import Ended
 from dicomhub.events import Actor, Peer, Source
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+A_ABORT_PDU = b"\x07\x00\x00\x00\x00\x04\x00\x00\x00\x00"
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -56,6 +62,11 @@ def eventually(condition: Callable[[], bool], timeout_s: float = 5) -> bool:
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
     return condition()
+
+
+def data_set_bytes(part10: bytes) -> bytes:
+    """What follows the file meta information, whose length is its first value (PS3.10 7.1)."""
+    return part10[144 + int.from_bytes(part10[140:144], "little") :]
 
 
 class HashSink:
@@ -225,6 +236,15 @@ def bare() -> Iterator[Callable[..., BarePeer]]:
 
 
 @pytest.fixture
+async def port(archive: Archive, config: Config) -> AsyncIterator[int]:
+    """Of a DIMSE server over `archive`."""
+    server = DimseServer(archive, config, asyncio.get_running_loop())
+    server.start()
+    yield server.port
+    await asyncio.to_thread(server.stop, 1)
+
+
+@pytest.fixture
 def scu() -> AE:
     """pynetdicom as requestor."""
     ae = AE("SCU")
@@ -233,33 +253,15 @@ def scu() -> AE:
 
 
 @pytest.fixture
-def ct_files(tmp_path: Path) -> Callable[[int, int], list[Path]]:
+def ct_files(tmp_path: Path, make_instance: Callable[..., bytes]) -> Callable[[int, int], list[Path]]:
     """``ct_files(count, size_bytes)`` writes CT images with explicit VR."""
-    import numpy as np
-    from pydicom import Dataset
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import generate_uid
 
     def write(count: int, size_bytes: int) -> list[Path]:
         side = int((size_bytes / 2) ** 0.5)
         pixels = np.random.default_rng(7).integers(0, 4096, side * side, dtype="<u2").tobytes()
-        study, series = generate_uid(), generate_uid()
-        files = []
-        for number in range(count):
-            ds = Dataset()
-            ds.file_meta = FileMetaDataset()
-            ds.file_meta.TransferSyntaxUID = EXPLICIT_VR_LITTLE_ENDIAN
-            ds.SOPClassUID, ds.SOPInstanceUID = CT_IMAGE_STORAGE, generate_uid()
-            ds.StudyInstanceUID, ds.SeriesInstanceUID = study, series
-            ds.PatientName, ds.PatientID, ds.Modality = "Doe^Jane", "P1", "CT"
-            ds.StudyDate, ds.StudyTime, ds.AccessionNumber = "20240131", "120000", "A1"
-            ds.SeriesNumber, ds.InstanceNumber = 1, number + 1
-            ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-            ds.Rows = ds.Columns = side
-            ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
-            ds.PixelData = pixels
-            files.append(tmp_path / f"ct{number}.dcm")
-            ds.save_as(files[-1], enforce_file_format=True)
+        files = [tmp_path / f"ct{number}.dcm" for number in range(count)]
+        for number, file in enumerate(files, 1):
+            file.write_bytes(make_instance(rows=side, columns=side, pixels=pixels, InstanceNumber=number))
         return files
 
     return write

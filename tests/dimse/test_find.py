@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
@@ -16,27 +16,17 @@ from pynetdicom import AE, build_context
 from pynetdicom.dsutils import encode
 
 from dicomhub.archive import Archive, ingest
-from dicomhub.config import Config
 from dicomhub.dimse.command import CommandField, Element, parse_command
 from dicomhub.dimse.contexts import PATIENT_ROOT_FIND, STUDY_ROOT_FIND
 from dicomhub.dimse.identifier import MAX_IDENTIFIER
 from dicomhub.dimse.operation import encode_p_data
-from dicomhub.dimse.server import DimseServer
 from dicomhub.events import Source
-from tests.dimse.conftest import EXPLICIT_VR_LITTLE_ENDIAN, BarePeer, Run
+from tests.dimse.conftest import A_ABORT_PDU, EXPLICIT_VR_LITTLE_ENDIAN, BarePeer, Run
 
 MakeInstance = Callable[..., bytes]
 Found = tuple[list[Dataset], list[int]]
 """Response identifiers and all statuses, the final one last."""
 Find = Callable[..., Any]
-
-
-@pytest.fixture
-async def port(archive: Archive, config: Config) -> AsyncIterator[int]:
-    server = DimseServer(archive, config, asyncio.get_running_loop())
-    server.start()
-    yield server.port
-    await asyncio.to_thread(server.stop, 1)
 
 
 async def keep(archive: Archive, *instances: bytes) -> None:
@@ -282,9 +272,10 @@ def answers(peer: BarePeer) -> list[int | None]:
     return statuses
 
 
-def study_identifier(**keys: Any) -> bytes:
+def encoded(level: str, **keys: Any) -> bytes:
+    """An identifier as it is sent, in Implicit VR."""
     ds = Dataset()
-    ds.QueryRetrieveLevel, ds.StudyInstanceUID = "STUDY", ""
+    ds.QueryRetrieveLevel = level
     for keyword, value in keys.items():
         setattr(ds, keyword, value)
     data = encode(ds, False, True)
@@ -299,14 +290,14 @@ async def test_unreadable_and_oversized_identifiers_leave_the_association_usable
     peer = bare(port, STUDY_ROOT_FIND)
     await asyncio.to_thread(peer.associate)
     for identifier, status in (
-        (study_identifier()[:-3], 0xC001),
+        (encoded("STUDY", StudyInstanceUID="")[:-3], 0xC001),
         (b"GET / HTTP/1.1\r\n\r\n", 0xC001),
         (b"\xff" * 40, 0xC001),
         (bytes(MAX_IDENTIFIER + 2), 0xA700),
     ):
         await asyncio.to_thread(request, peer, identifier)
         assert await asyncio.to_thread(answers, peer) == [status]
-    request(peer, study_identifier())
+    request(peer, encoded("STUDY", StudyInstanceUID=""))
     assert await asyncio.to_thread(answers, peer) == [0xFF00] * 4 + [0x0000]
 
 
@@ -329,14 +320,6 @@ async def test_all_pages_of_a_result_are_sent_in_order(find: Find, many: int) ->
     assert [int(ds.InstanceNumber) for ds in found] == list(range(many))
 
 
-def image_identifier() -> bytes:
-    ds = Dataset()
-    ds.QueryRetrieveLevel, ds.SOPInstanceUID = "IMAGE", ""
-    data = encode(ds, False, True)
-    assert data is not None
-    return data
-
-
 async def test_cancel_ends_the_responses(port: int, many: int, bare: Callable[..., BarePeer]) -> None:
     peer = bare(port, STUDY_ROOT_FIND)
     await asyncio.to_thread(peer.associate)
@@ -344,12 +327,12 @@ async def test_cancel_ends_the_responses(port: int, many: int, bare: Callable[..
         Element.COMMAND_FIELD: CommandField.C_CANCEL,
         Element.MESSAGE_ID_BEING_RESPONDED_TO: 7,
     }
-    request(peer, image_identifier(), message_id=7)
+    request(peer, encoded("IMAGE", SOPInstanceUID=""), message_id=7)
     peer.send_command(1, cancel)
     statuses = await asyncio.to_thread(answers, peer)
     assert statuses[-1] == 0xFE00
     assert len(statuses) < many
-    request(peer, image_identifier(), message_id=8)
+    request(peer, encoded("IMAGE", SOPInstanceUID=""), message_id=8)
     peer.send_command(1, cancel)  # of an operation that is over: no concern of this one
     assert len(await asyncio.to_thread(answers, peer)) == many + 1
 
@@ -357,8 +340,8 @@ async def test_cancel_ends_the_responses(port: int, many: int, bare: Callable[..
 async def test_abort_ends_the_responses(port: int, many: int, bare: Callable[..., BarePeer]) -> None:
     peer = bare(port, STUDY_ROOT_FIND)
     await asyncio.to_thread(peer.associate)
-    request(peer, image_identifier())
-    peer.send(b"\x07\x00\x00\x00\x00\x04\x00\x00\x00\x00")
+    request(peer, encoded("IMAGE", SOPInstanceUID=""))
+    peer.send(A_ABORT_PDU)
 
     def drain() -> int:
         count = 0
@@ -377,7 +360,7 @@ async def test_results_larger_than_the_peers_pdu_are_fragmented(
     )
     peer = bare(port, STUDY_ROOT_FIND)
     await asyncio.to_thread(peer.associate)
-    request(peer, study_identifier(PatientComments="", ReasonForStudy=""))
+    request(peer, encoded("STUDY", StudyInstanceUID="", PatientComments="", ReasonForStudy=""))
     data, sizes = b"", []
     while pdu := await asyncio.to_thread(peer.receive_pdu):
         sizes.append(len(pdu) - 6)

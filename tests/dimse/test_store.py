@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -31,25 +31,15 @@ from dicomhub.dicom.matching import Query
 from dicomhub.dicom.model import Level
 from dicomhub.dimse.command import Element, parse_command
 from dicomhub.dimse.operation import encode_p_data
-from dicomhub.dimse.server import DimseServer
 from dicomhub.dimse.upper_layer import MAX_CONTROL_PDU
 from dicomhub.errors import Refused
 from dicomhub.events import SYSTEM, Actor
 from dicomhub.hooks import Coercion, Credentials, Hooks, Incoming, Plugin
-from tests.dimse.conftest import CT_IMAGE_STORAGE, BarePeer, Run, eventually
+from tests.conftest import staged_files
+from tests.dimse.conftest import A_ABORT_PDU, CT_IMAGE_STORAGE, BarePeer, Run, data_set_bytes, eventually
 
 PDU = 16390
 """Bytes of a full P-DATA-TF PDU with its header."""
-A_ABORT_PDU = b"\x07\x00\x00\x00\x00\x04\x00\x00\x00\x00"
-
-
-@pytest.fixture
-async def port(archive: Archive, config: Config) -> AsyncIterator[int]:
-    """A DIMSE server over `archive`."""
-    server = DimseServer(archive, config, asyncio.get_running_loop())
-    server.start()
-    yield server.port
-    await asyncio.to_thread(server.stop, 1)
 
 
 async def stored(archive: Archive) -> list[Attributes]:
@@ -66,17 +56,6 @@ async def read_back(archive: Archive) -> dict[str, bytes]:
         instance = await retrieve.instance(archive, ref, SYSTEM)
         result[ref.instance] = b"".join([piece async for piece in retrieve.open_instance(archive, instance)])
     return result
-
-
-def data_set_bytes(part10: bytes) -> bytes:
-    """What follows the file meta information, whose length is its first value (PS3.10 7.1)."""
-    return part10[144 + int.from_bytes(part10[140:144], "little") :]
-
-
-def staged(config: Config) -> list[Path]:
-    return [
-        path for path in (config.data_dir / "blobs" / "staging").rglob("*") if path.is_file() and path.stat().st_size
-    ]
 
 
 async def send(peer: BarePeer, data: bytes, uid: str, **command: Any) -> tuple[int | None, str]:
@@ -227,12 +206,12 @@ async def test_refusals_name_their_reason_and_leave_the_association_usable(
         status, comment = await send(peer, data, **command)
         assert (status, bool(comment)) == (wanted, True), (data[:20], command, comment)
     assert not await stored(archive)
-    assert not staged(config)
+    assert not staged_files(config.data_dir)
     assert await send(peer, good, "1.2.3.1") == (0x0000, "")
     assert len(await stored(archive)) == 1
 
 
-async def test_request_without_data_set_is_refused(archive: Archive, port: int, bare: Bare) -> None:
+async def test_request_without_data_set_is_refused(port: int, bare: Bare) -> None:
     peer = await associated(bare, port)
     values: dict[Element, int | str] = {
         Element.COMMAND_FIELD: 0x0001,
@@ -255,12 +234,12 @@ async def test_association_lost_inside_a_data_set_leaves_nothing(
     peer.send_store_command("1.2.3.1")
     complete = 200 * PDU
     await asyncio.to_thread(peer.send, pdus[:complete])
-    assert await asyncio.to_thread(eventually, lambda: bool(staged(config)))
+    assert await asyncio.to_thread(eventually, lambda: bool(staged_files(config.data_dir)))
     if end == "abort":
         await asyncio.to_thread(peer.send, pdus[complete : complete + PDU] + A_ABORT_PDU)
     else:
         peer.close()
-    assert await asyncio.to_thread(eventually, lambda: not staged(config))
+    assert await asyncio.to_thread(eventually, lambda: not staged_files(config.data_dir))
     assert not await stored(archive)
 
 
@@ -319,7 +298,7 @@ async def test_policy_of_a_plugin_decides_the_status(
     assert status == 0xA700
     assert "0.5 s" in comment
     assert not await stored(archive)
-    assert not staged(config)
+    assert not staged_files(config.data_dir)
     assert await send_of("CHANGE") == (0xB000, "")
     (row,) = await stored(archive)
     assert row["00100020"]["Value"] == ["CHANGED"]

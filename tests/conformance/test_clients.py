@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from conformance.suites import clients
@@ -29,7 +27,7 @@ def test_every_program_of_the_issue_is_tried() -> None:
     assert programs >= {"echoscu", "storescu", "dcmsend", "findscu", "dicomweb-client", "curl"}
 
 
-def test_matrix_names_what_failed(tmp_path: Path) -> None:
+def test_matrix_names_what_failed() -> None:
     def fail(subject: object) -> str:
         raise AssertionError("seen | something else")
 

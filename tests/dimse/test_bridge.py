@@ -62,7 +62,7 @@ def test_time_out_inside_the_coroutine_is_not_mistaken_for_ours(loop: asyncio.Ab
         Bridge(loop).call(time_out(), 5)
 
 
-def test_closed_loop_is_unavailable(loop: asyncio.AbstractEventLoop) -> None:
+def test_closed_loop_is_unavailable() -> None:
     other = asyncio.new_event_loop()
     other.close()
     with pytest.raises(Unavailable):

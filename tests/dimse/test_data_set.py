@@ -119,6 +119,7 @@ def test_law_written_values_read_back(name: str, description: str, numbers: list
     assert str(ds.PatientName) == name
     fd = ds["AcquisitionDuration"]
     assert ([] if fd.is_empty else [fd.value] if len(numbers) == 1 else list(fd.value)) == numbers
-    ds_value = ds.get_item("SliceThickness")
-    assert ds_value is not None
-    assert all(len(part) <= 16 for part in str(ds["SliceThickness"].value).split("\\") if len(numbers) == 1)
+    thickness = ds["SliceThickness"]
+    decimals = [] if thickness.is_empty else [thickness.value] if len(numbers) == 1 else list(thickness.value)
+    assert len(decimals) == len(numbers)
+    assert all(len(str(decimal)) <= 16 for decimal in decimals)

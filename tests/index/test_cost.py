@@ -33,10 +33,8 @@ def test_storing_an_instance_costs_little_on_sqlite(tmp_path, record, source):
         for one in records[100:]:
             commit(conn, one, source, 1.0)
         commit_ms = (time.thread_time() - began) / 500 * 1000
-        began = time.thread_time()
         for one in records:
             assert locate.instance(conn, one.ref) is not None
-        locate_ms = (time.thread_time() - began) / 600 * 1000
     engine.dispose()
-    print(f"commit {commit_ms:.3f} ms, locate {locate_ms:.3f} ms of processor time for an instance")
+    print(f"commit {commit_ms:.3f} ms of processor time for an instance")
     assert commit_ms < COMMIT_MAX_MS

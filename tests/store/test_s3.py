@@ -47,24 +47,17 @@ async def test_objects_lie_below_the_prefix(opened, s3_credentials):
     assert (s3_credentials.folder / "archive" / "some" / "blobs" / digest.hex()).read_bytes() == b"x"
 
 
-async def test_damaged_upload_is_refused(store):
+async def test_damaged_upload_is_refused(store, monkeypatch):
+    """What a byte that flips on the way amounts to: the checksum is not that of the body."""
+
+    async def other_md5(body: bytes) -> str:
+        return s3._base64(b"0" * 16)
+
     staged = stage(store, b"x" * 100_000)
     staged.path.write_bytes(b"y" * 100_000)
+    monkeypatch.setattr(s3, "_md5", other_md5)
     with pytest.raises(Unavailable):
-        await s3_put_with_wrong_checksum(store, staged)
-
-
-async def s3_put_with_wrong_checksum(store, staged):
-    """What a byte that flips on the way amounts to: the checksum is not that of the body."""
-    original, s3._md5 = s3._md5, _other_md5
-    try:
         await store.put([staged])
-    finally:
-        s3._md5 = original
-
-
-async def _other_md5(body: bytes) -> str:
-    return s3._base64(b"0" * 16)
 
 
 async def test_server_that_cannot_copy_in_parts_loses_nothing(store, monkeypatch):

@@ -87,10 +87,6 @@ async def test_endless_part_header_is_refused() -> None:
 
 
 async def test_body_without_the_boundary_is_refused_before_it_is_read_whole() -> None:
-    async def endless() -> AsyncIterator[bytes]:
-        while True:
-            yield b"x" * 65536
-
     class Endless:
         async def readany(self) -> bytes:
             return b"x" * 65536
@@ -113,13 +109,14 @@ async def test_silent_body_times_out() -> None:
 @pytest.mark.parametrize("closed", [False, True])
 async def test_payload_left_by_the_consumer_is_skipped(taken: int, closed: bool) -> None:
     body = b"--b\r\n\r\n" + b"x" * 1000 + b"\r\n--b\r\n\r\nlast\r\n--b--"
-    seen = []
+    parts, seen = 0, []
     async for part in iter_parts(Arrivals(cut(body, 100)), "b"):
+        parts += 1
         for _ in range(taken):
             seen.append(await anext(part.chunks))
         if closed:
             await part.chunks.aclose()  # type: ignore[attr-defined]
-    assert len(seen) == 2 * taken
+    assert (parts, len(seen)) == (2, 2 * taken)
 
 
 async def test_large_arrivals_are_handed_on_uncut_and_not_held() -> None:

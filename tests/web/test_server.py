@@ -32,7 +32,7 @@ async def test_every_error_has_one_shape(client):
         assert error["message"]
 
 
-async def test_unknown_error_tells_nothing_of_our_insides(client, monkeypatch, archive):
+async def test_unknown_error_tells_nothing_of_our_insides(client, archive):
     await archive.database.close()
     answer = await client.get("/dicom-web/studies")
     assert answer.status == 503

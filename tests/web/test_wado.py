@@ -20,7 +20,7 @@ Client = TestClient[web.Request, web.Application]
 Store = Callable[..., Awaitable[dict[str, Any]]]
 Make = Callable[..., bytes]
 
-EXPLICIT, BIG, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2"
+EXPLICIT, BIG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 ANY_DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 DEFAULT_DICOM = 'multipart/related; type="application/dicom"'
 OHIF_FRAMES = "multipart/related; type=application/octet-stream; transfer-syntax=*"
@@ -65,10 +65,6 @@ async def parts_of(response: ClientResponse) -> list[tuple[bytes, bytes]]:
 def path_of(instance: bytes) -> str:
     ds = pydicom.dcmread(io.BytesIO(instance), force=True, stop_before_pixels=True)
     return f"/studies/{ds.StudyInstanceUID}/series/{ds.SeriesInstanceUID}/instances/{ds.SOPInstanceUID}"
-
-
-def study_of(instance: bytes) -> str:
-    return path_of(instance).split("/series/")[0]
 
 
 @pytest.fixture
